@@ -1,0 +1,184 @@
+//! A pipeline, resolved and checked: everything the other modules need to know of the pipeline file.
+
+use std::ops::Range;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::definition::contract::Contract;
+use crate::diagnostic::SourceText;
+use crate::types::{Micros, Sequence};
+
+/// A pipeline file after every check that needs no SQL.
+#[derive(Debug, Clone)]
+pub struct Pipeline {
+    /// Names the state directory, consumers and metrics: letters, digits, `_` and `-`.
+    pub name: String,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// What it is for.
+    pub description: Option<String>,
+    /// Where time comes from.
+    pub clock: Clock,
+    /// In the order of the file, which is the order of rows within an epoch.
+    pub sources: Vec<Source>,
+    /// In the order of the file.
+    pub jobs: Vec<Job>,
+    /// In the order of the file.
+    pub sinks: Vec<Sink>,
+    /// When a micro-batch closes.
+    pub batch: BatchLimits,
+    /// The file itself, for diagnostics that come later.
+    pub text: Arc<SourceText>,
+}
+
+/// Where an epoch's clock comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Clock {
+    /// The newest broker timestamp of the epoch.
+    Broker,
+    /// The newest event time itself.
+    EventTime,
+}
+
+/// A stream or file that yields rows of one contract.
+#[derive(Debug, Clone)]
+pub struct Source {
+    /// The table name in SQL.
+    pub name: Arc<str>,
+    /// The span of the name in the pipeline file.
+    pub span: Range<usize>,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// What it is.
+    pub description: Option<String>,
+    /// The schema of its rows.
+    pub contract: Arc<Contract>,
+    /// Where its rows come from.
+    pub input: Input,
+    /// What makes a row new.
+    pub identity: Identity,
+    /// Which column is event time, if any.
+    pub event_time: Option<EventTime>,
+    /// What happens to a row behind the source's watermark.
+    pub late: Late,
+}
+
+/// Where rows come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Input {
+    /// A JetStream stream, read in stream order.
+    JetStream { stream: String, subjects: Vec<String>, start: Start },
+    /// One file; the path is resolved against the pipeline file.
+    File { path: PathBuf, format: FileFormat },
+}
+
+/// Where reading a stream starts the first time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// The oldest message that the stream holds.
+    All,
+    /// This stream sequence.
+    Sequence(Sequence),
+    /// The first message received at or after this instant.
+    Time(Micros),
+}
+
+/// How a file is cut into records.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFormat {
+    /// One JSON document a line (`.ndjson`, `.jsonl`).
+    Ndjson,
+    /// RFC 4180 with a header line (`.csv`).
+    Csv,
+}
+
+/// What makes a row new. Indexes are contract columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Identity {
+    /// Every row is new, except that of rows with one `unique` key the first wins. Empty: every row is new.
+    Append { unique: Vec<usize> },
+    /// The last row of a key (or the one with the highest `order_by`; of equal ones the last) is the key's row; one whose `deleted` is true removes it.
+    Upsert { key: Vec<usize>, order_by: Option<usize>, deleted: Option<usize> },
+}
+
+/// Which column is event time, and when the source counts as complete.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EventTime {
+    /// A timestamp column of the contract.
+    pub column: usize,
+    /// How far behind the newest event the watermark stays, in microseconds.
+    pub lateness: Micros,
+    /// Only rows that satisfy this SQL predicate move the watermark.
+    pub when: Option<(String, Range<usize>)>,
+    /// After this much silence, in microseconds, the source follows the clock; none: never.
+    pub idle: Option<Micros>,
+}
+
+/// What happens to a row behind its source's running watermark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Late {
+    /// It is applied as any other.
+    #[default]
+    Apply,
+    /// It is counted and kept aside.
+    Divert,
+    /// It is counted.
+    Drop,
+}
+
+/// A named SELECT.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The table name in SQL.
+    pub name: Arc<str>,
+    /// The span of the name in the pipeline file.
+    pub span: Range<usize>,
+    /// Who answers for it.
+    pub owner: Option<String>,
+    /// What it says.
+    pub description: Option<String>,
+    /// The SELECT.
+    pub sql: Arc<SourceText>,
+    /// The job's grain, with the place of each column's name; empty where none is declared.
+    pub key: Vec<(String, Range<usize>)>,
+}
+
+/// Where a job's rows or changes go.
+#[derive(Debug, Clone)]
+pub struct Sink {
+    /// The job, an index into [`Pipeline::jobs`].
+    pub job: usize,
+    /// The span of the entry in the pipeline file.
+    pub span: Range<usize>,
+    /// Where.
+    pub target: SinkTarget,
+}
+
+/// Where a job's rows or changes go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SinkTarget {
+    /// A change stream: one message a change.
+    JetStream {
+        /// The stream.
+        stream: String,
+        /// `invoice.triggers.{trigger_key}`: literal tokens and `{column}` of the job's key.
+        subject: String,
+    },
+    /// A table of Parquet files at `path`, relative to `--home`.
+    Parquet {
+        /// Relative, without `..`.
+        path: PathBuf,
+        /// A new version at most this often.
+        every: Duration,
+    },
+}
+
+/// When a micro-batch closes; also when the sources run dry.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchLimits {
+    /// Messages in a batch, at most.
+    pub max_rows: usize,
+    /// How long the first row of a batch waits, at most.
+    pub max_wait: Duration,
+}

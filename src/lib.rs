@@ -1,0 +1,16 @@
+//! Milepost: milestones in; reconciled stock, validated invoice triggers and KPIs out; all of it defined in SQL.
+
+pub mod types;
+pub mod error;
+pub mod diagnostic;
+pub mod definition;
+pub mod plan;
+pub mod state;
+pub mod circuit;
+pub mod source;
+pub mod decode;
+pub mod batch;
+pub mod sink;
+pub mod checkpoint;
+pub mod runtime;
+pub mod cli;

@@ -1,0 +1,72 @@
+//! Sources: where raw messages come from, in stream order, at a position of our own.
+
+use futures::future::BoxFuture;
+
+use crate::error::Result;
+use crate::types::{Micros, RawMessage, Sequence};
+
+/// One input, read in order. An implementor promises:
+///
+/// - messages come in rising sequence, each once, none skipped that the input holds (sequences may jump where messages
+///   were deleted);
+/// - reading the range again after [`Source::seek`] gives the same messages, byte for byte;
+/// - a fault of the environment is an error of kind `Unavailable` after which `read` may be called again, and never
+///   a missing message;
+/// - dropping the future of `read` loses nothing: the next `read` goes on where the last completed one ended.
+pub trait Source: Send {
+    /// The next messages, at least one unless the input has nothing more now: `limit.messages` at most, none at or
+    /// beyond `limit.before`. Waits for the first message no longer than `limit.wait`.
+    fn read(&mut self, limit: ReadLimit) -> BoxFuture<'_, Result<Read>>;
+
+    /// Goes on from `next` instead, the first sequence to be read.
+    fn seek(&mut self, next: Sequence) -> BoxFuture<'_, Result<()>>;
+
+    /// The first sequence after everything that the input holds now.
+    fn end(&mut self) -> BoxFuture<'_, Result<Sequence>>;
+
+    /// Tells the input that everything before `next` is taken care of, for its own lag figures only.
+    fn acknowledge(&mut self, next: Sequence) -> BoxFuture<'_, Result<()>>;
+
+    /// Identifies what is read, so that a restart can tell that it is still the same: a stream's creation time, a
+    /// file's path, size and digest.
+    fn identity(&mut self) -> BoxFuture<'_, Result<String>>;
+}
+
+/// How much one read may take.
+#[derive(Debug, Clone, Copy)]
+pub struct ReadLimit {
+    /// Messages, at most.
+    pub messages: usize,
+    /// Only sequences below this one.
+    pub before: Option<Sequence>,
+    /// How long to wait for the first message; zero: only what is there now.
+    pub wait: std::time::Duration,
+}
+
+/// What one read brought.
+#[derive(Debug, Default)]
+pub struct Read {
+    /// In rising sequence.
+    pub messages: Vec<RawMessage>,
+    /// The first sequence that the next read will look at. Beyond the last message's where messages were deleted.
+    pub next: Sequence,
+    /// What the input has beyond `next`, as far as is known now.
+    pub rest: Rest,
+}
+
+/// What an input has beyond a read.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// More may be there at once.
+    #[default]
+    More,
+    /// Nothing now; later perhaps.
+    CaughtUp,
+    /// Nothing, ever: a file's end.
+    End,
+}
+
+/// The newest broker timestamp in a read, if any.
+pub fn newest(read: &Read) -> Option<Micros> {
+    read.messages.iter().filter_map(|message| message.received_at).max()
+}

@@ -1,0 +1,72 @@
+//! The vocabulary that every module shares: positions, times, raw messages and what becomes of them.
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+/// A place in a source: the broker's stream sequence, or the ordinal of a record in a file. The first is 1.
+pub type Sequence = u64;
+
+/// A half-open range of sequences: `start` is in it, `end` is not. `3..3` is empty and says "nothing since 3".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize, serde::Deserialize)]
+pub struct SequenceRange {
+    /// The first sequence of the range.
+    pub start: Sequence,
+    /// The first sequence after the range.
+    pub end: Sequence,
+}
+
+/// The number of an epoch; the first is 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
+pub struct Epoch(pub u64);
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Microseconds since 1970-01-01T00:00:00Z: event times, clocks, watermarks.
+pub type Micros = i64;
+
+/// What the broker (or a file) delivered, before it is understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawMessage {
+    /// The stream's name, or the file's path as the pipeline names it.
+    pub stream: Arc<str>,
+    /// Where in the stream.
+    pub sequence: Sequence,
+    /// The subject; empty from files.
+    pub subject: Arc<str>,
+    /// The broker's timestamp; none from files.
+    pub received_at: Option<Micros>,
+    /// Headers in the order in which they came; none from files.
+    pub headers: Vec<(String, String)>,
+    /// The payload: a JSON document, or one CSV record.
+    pub body: Bytes,
+}
+
+/// Why an event could not be read as its contract says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// Which event of the message, from 0.
+    pub index: u32,
+    /// A JSON pointer into the event (`/quantity`); empty for the whole; `byte 17` where the text is not JSON at all.
+    pub place: String,
+    /// The rule that was broken, a stable upper-case code such as `DUPLICATE_KEY` or `REQUIRED`.
+    pub rule: &'static str,
+    /// The same for a person: lower case, the offending value (shortened) in backticks.
+    pub reason: String,
+}
+
+/// An event that could not be read, with all that is needed to look at it and to send it again.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// The source that read it.
+    pub source: Arc<str>,
+    /// The message it came in, whole.
+    pub message: RawMessage,
+    /// What is wrong with it.
+    pub rejection: Rejection,
+}
