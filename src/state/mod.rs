@@ -1,1 +1,14 @@
-//! state
+//! State: changes with weights, and multisets of rows kept indexed by key.
+//!
+//! A [`Delta`] is a Z-set: rows with a weight, +1 appears, -1 goes. An [`Arrangement`] is what the deltas of one place in
+//! a circuit add up to, indexed by key. Nothing else holds rows.
+
+mod arrangement;
+mod delta;
+mod hash;
+mod table;
+
+pub use arrangement::{Arrangement, Match, NullKeys, RowId};
+pub use delta::Delta;
+pub use hash::hash_rows;
+pub use table::{KeyStates, Table};

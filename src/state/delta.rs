@@ -1,0 +1,177 @@
+//! A change: rows with weights.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use arrow::row::{RowConverter, SortField};
+use datafusion::error::Result;
+use hashbrown::HashMap;
+
+/// Rows with weights: +1 appears, -1 goes, 0 never stands in a delta that left its operator.
+///
+/// Invariant: as many weights as rows.
+#[derive(Debug, Clone)]
+pub struct Delta {
+    batch: RecordBatch,
+    weights: Vec<i64>,
+}
+
+impl Delta {
+    /// Rows with their weights; both of one length.
+    pub fn new(batch: RecordBatch, weights: Vec<i64>) -> Self {
+        debug_assert_eq!(batch.num_rows(), weights.len(), "a weight for each row");
+        Self { batch, weights }
+    }
+
+    /// Every row appears once.
+    pub fn insertions(batch: RecordBatch) -> Self {
+        let weights = vec![1; batch.num_rows()];
+        Self { batch, weights }
+    }
+
+    /// No change.
+    pub fn empty(schema: &SchemaRef) -> Self {
+        Self { batch: RecordBatch::new_empty(Arc::clone(schema)), weights: Vec::new() }
+    }
+
+    /// The rows.
+    pub fn batch(&self) -> &RecordBatch {
+        &self.batch
+    }
+
+    /// The weight of each row.
+    pub fn weights(&self) -> &[i64] {
+        &self.weights
+    }
+
+    /// How many rows, whatever their weights.
+    pub fn len(&self) -> usize {
+        self.weights.len()
+    }
+
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.weights.is_empty()
+    }
+
+    /// Whether any row goes.
+    pub fn has_removals(&self) -> bool {
+        self.weights.iter().any(|&weight| weight < 0)
+    }
+
+    /// Some columns of the rows, weights kept; not consolidated.
+    pub fn project(&self, columns: &[usize]) -> Result<Self> {
+        Ok(Self { batch: self.batch.project(columns)?, weights: self.weights.clone() })
+    }
+
+    /// The same rows under another schema of the same types.
+    pub fn with_schema(&self, schema: &SchemaRef) -> Result<Self> {
+        Ok(Self { batch: relabel(&self.batch, schema)?, weights: self.weights.clone() })
+    }
+
+    /// The rows for which `keep` is true; null is false.
+    pub fn filter(&self, keep: &BooleanArray) -> Result<Self> {
+        use arrow::array::Array;
+        let batch = filter_record_batch(&self.batch, keep)?;
+        let weights = (0..keep.len())
+            .filter(|&row| keep.is_valid(row) && keep.value(row))
+            .map(|row| self.weights[row])
+            .collect();
+        Ok(Self { batch, weights })
+    }
+
+    /// The rows at these positions.
+    pub fn take(&self, rows: &[u32]) -> Result<Self> {
+        let batch = take_record_batch(&self.batch, &UInt32Array::from(rows.to_vec()))?;
+        Ok(Self { batch, weights: rows.iter().map(|&row| self.weights[row as usize]).collect() })
+    }
+
+    /// One after the other; not consolidated. All of `schema`'s types.
+    pub fn concat(schema: &SchemaRef, parts: &[Self]) -> Result<Self> {
+        let mut filled = parts.iter().filter(|part| !part.is_empty());
+        let (Some(first), second) = (filled.next(), filled.next()) else {
+            return Ok(Self::empty(schema));
+        };
+        if second.is_none() {
+            return first.with_schema(schema);
+        }
+        let batches: Vec<RecordBatch> =
+            parts.iter().filter(|part| !part.is_empty()).map(|part| relabel(&part.batch, schema)).collect::<Result<_>>()?;
+        let weights = parts.iter().flat_map(|part| part.weights.iter().copied()).collect();
+        Ok(Self { batch: concat_batches(schema, &batches)?, weights })
+    }
+
+    /// Adds up the weights of equal rows and leaves out what adds up to zero. Rows keep the order in which they first
+    /// stood. A delta without removals is returned as it is: nothing in it can cancel.
+    pub fn consolidate(self) -> Result<Self> {
+        if !self.has_removals() {
+            return Ok(self);
+        }
+        let converter = row_converter(self.batch.schema_ref())?;
+        let rows = converter.convert_columns(self.batch.columns())?;
+        let mut first: HashMap<&[u8], usize, foldhash::fast::FixedState> =
+            HashMap::with_capacity_and_hasher(rows.num_rows(), foldhash::fast::FixedState::default());
+        let mut kept: Vec<u32> = Vec::new();
+        let mut weights: Vec<i64> = Vec::new();
+        for (position, row) in rows.iter().enumerate() {
+            let slot = *first.entry(row.data()).or_insert_with(|| {
+                kept.push(u32::try_from(position).unwrap_or(u32::MAX));
+                weights.push(0);
+                weights.len() - 1
+            });
+            weights[slot] += self.weights[position];
+        }
+        if weights.len() == self.weights.len() {
+            return Ok(self);
+        }
+        let (kept, weights): (Vec<u32>, Vec<i64>) =
+            kept.into_iter().zip(weights).filter(|&(_, weight)| weight != 0).unzip();
+        let batch = take_record_batch(&self.batch, &UInt32Array::from(kept))?;
+        Ok(Self { batch, weights })
+    }
+}
+
+/// A converter to comparable bytes for all columns of a schema.
+pub(crate) fn row_converter(schema: &Schema) -> Result<RowConverter> {
+    Ok(RowConverter::new(schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect())?)
+}
+
+/// The same columns under another schema of the same types; keeps the row count where there are no columns.
+pub(crate) fn relabel(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    with_rows(schema, batch.columns().to_vec(), batch.num_rows())
+}
+
+/// A record batch that knows its row count even without columns.
+pub(crate) fn with_rows(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(rows));
+    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::Int64Array;
+    use arrow::datatypes::{DataType, Field};
+
+    fn check(input: &[(i64, i64)], expected: &[(i64, i64)]) {
+        let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
+        let values: Int64Array = input.iter().map(|&(value, _)| Some(value)).collect();
+        let batch = RecordBatch::try_new(schema, vec![Arc::new(values)]).expect("one column");
+        let delta = Delta::new(batch, input.iter().map(|&(_, weight)| weight).collect());
+        let result = delta.consolidate().expect("consolidates");
+        let values = result.batch().column(0).as_any().downcast_ref::<Int64Array>().expect("still integers");
+        let actual: Vec<(i64, i64)> = values.values().iter().copied().zip(result.weights().iter().copied()).collect();
+        assert_eq!(actual, expected);
+    }
+
+    #[test]
+    fn opposite_weights_cancel_and_order_is_kept() {
+        check(&[(1, 1), (2, -1), (1, -1)], &[(2, -1)]);
+        check(&[(1, 1), (2, -1), (2, 1), (1, 1)], &[(1, 2)]);
+        check(&[(3, 1), (1, -1), (2, 1)], &[(3, 1), (1, -1), (2, 1)]);
+        check(&[], &[]);
+    }
+}
