@@ -1,0 +1,67 @@
+//! SQL run once over whole tables: `query`, and the oracle of every test.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
+use datafusion::common::TableReference;
+use datafusion::datasource::MemTable;
+use datafusion::error::{DataFusionError, Result};
+
+use crate::types::Micros;
+
+use super::job::only_queries;
+use super::{session, watermark};
+
+/// A table of a batch: its name (`milepost.errors` for a system table), schema and rows.
+#[derive(Debug, Clone)]
+pub struct BatchTable {
+    /// The name in SQL.
+    pub name: Arc<str>,
+    /// The schema.
+    pub schema: SchemaRef,
+    /// The rows; each batch has the schema's types.
+    pub batches: Vec<RecordBatch>,
+}
+
+/// Runs one SELECT over the tables, with `watermark()` bound to `watermark`.
+///
+/// # Errors
+/// What DataFusion says of the SQL or of a row. Anything but a query is refused.
+pub async fn run_batch(tables: &[BatchTable], sql: &str, watermark: Option<Micros>) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let context = session();
+    if let Some(catalog) = context.catalog("datafusion") {
+        catalog.register_schema("milepost", Arc::new(MemorySchemaProvider::new()) as Arc<dyn SchemaProvider>)?;
+    }
+    for table in tables {
+        let schema = nullable(&table.schema);
+        let batches = table
+            .batches
+            .iter()
+            .map(|batch| RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let provider = MemTable::try_new(schema, vec![batches])?;
+        let reference = match table.name.split_once('.') {
+            Some((schema, name)) => TableReference::partial(schema, name),
+            None => TableReference::bare(&*table.name),
+        };
+        context.register_table(reference, Arc::new(provider))?;
+    }
+    let state = context.state();
+    let plan = state.create_logical_plan(sql).await?;
+    only_queries().verify_plan(&plan)?;
+    if matches!(plan, datafusion::logical_expr::LogicalPlan::Statement(_)) {
+        return Err(DataFusionError::Plan("only a query can be run".to_owned()));
+    }
+    let plan = watermark::bind_value(plan, watermark)?;
+    let frame = context.execute_logical_plan(plan).await?;
+    let schema: SchemaRef = Arc::new(Schema::new(frame.schema().fields().iter().cloned().collect::<Vec<_>>()));
+    Ok((schema, frame.collect().await?))
+}
+
+/// The same columns, all of them nullable: a table's rows are not checked against what its contract said of nulls.
+fn nullable(schema: &SchemaRef) -> SchemaRef {
+    let fields: Vec<_> = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    Arc::new(Schema::new(fields))
+}
