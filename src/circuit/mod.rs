@@ -1,1 +1,222 @@
-//! circuit
+//! The circuit: jobs compiled into operators that map input deltas to output deltas.
+//!
+//! The law: for every operator, its output deltas up to any epoch add up to what the plan node returns over the input
+//! deltas added up to that epoch. [`Circuit::step`] is synchronous and pure: no I/O, no clock, no randomness; the same
+//! steps give the same output on every machine. Nothing is planned in a step.
+
+mod aggregate;
+mod aggregate_plan;
+mod compile;
+mod expression;
+mod intake;
+mod join;
+mod map;
+mod ordered;
+mod sums;
+mod temporal;
+mod union;
+
+use datafusion::error::Result;
+
+use crate::state::Delta;
+use crate::types::Micros;
+
+pub use compile::{CompiledJob, compile};
+pub use intake::{Intake, Taken, positions};
+
+/// One operator. An implementor keeps what it needs of its inputs' past, and nothing else.
+pub(crate) trait Operator: Send {
+    /// The change of the output that follows from the changes of the inputs.
+    fn step(&mut self, inputs: &[&Delta], context: &mut StepContext) -> Result<Delta>;
+
+    /// Whether the watermark alone can change the output.
+    fn follows_watermark(&self) -> bool {
+        false
+    }
+
+    /// What state the operator holds.
+    fn held(&self) -> Held {
+        Held::default()
+    }
+
+    /// The operator in one line, for `check`.
+    fn describe(&self) -> String;
+}
+
+/// What an operator may know beside its inputs.
+#[derive(Debug)]
+pub(crate) struct StepContext {
+    /// Whether this is the circuit's first step: what does not depend on any row appears now.
+    pub(crate) first: bool,
+    /// The watermark of the epoch before.
+    pub(crate) watermark_before: Option<Micros>,
+    /// The watermark of this epoch; never lower.
+    pub(crate) watermark: Option<Micros>,
+    /// Rows whose expressions failed, with the weight of their appearance; collected over all operators.
+    pub(crate) errors: Vec<ErrorRow>,
+}
+
+/// A row that an expression failed on: it stands here instead of in the output, until it goes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct ErrorRow {
+    /// The job, an index into the compiled jobs.
+    pub job: usize,
+    /// The expression.
+    pub expression: String,
+    /// What failed.
+    pub reason: String,
+    /// The input row, column by column.
+    pub row: String,
+    /// How often it appears (or, negative, goes).
+    pub weight: i64,
+}
+
+/// How much state an operator holds.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Held {
+    /// Rows, groups or values.
+    pub rows: usize,
+    /// Bytes, roughly.
+    pub bytes: usize,
+}
+
+/// How a job is kept up to date.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Maintenance {
+    /// Work follows the rows that changed.
+    Incremental,
+    /// Some groups are computed anew whenever one of their rows changes; the reasons.
+    Recompute(Vec<String>),
+}
+
+/// One operator as `check` prints it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeDescription {
+    /// The operator's number; inputs have lower ones.
+    pub id: usize,
+    /// The operators that it reads.
+    pub inputs: Vec<usize>,
+    /// The job that it was compiled for; none for a source.
+    pub job: Option<usize>,
+    /// What it does.
+    pub text: String,
+    /// What it holds now.
+    pub held: Held,
+}
+
+struct Node {
+    operator: Option<Box<dyn Operator>>,
+    inputs: Vec<usize>,
+    job: Option<usize>,
+    empty: Delta,
+    label: String,
+}
+
+/// All jobs of a pipeline as one graph of operators, in topological order.
+pub struct Circuit {
+    nodes: Vec<Node>,
+    sources: Vec<usize>,
+    jobs: Vec<CompiledJob>,
+    started: bool,
+    watermark: Option<Micros>,
+}
+
+/// What a step changed.
+#[derive(Debug)]
+pub struct StepOutput {
+    /// For each compiled job its change, consolidated.
+    pub jobs: Vec<Delta>,
+    /// Rows that expressions failed on, consolidated, in a fixed order.
+    pub errors: Vec<ErrorRow>,
+}
+
+impl Circuit {
+    /// Takes the changes of the sources, in the order of [`compile`]'s tables, and the epoch's watermark. A watermark
+    /// below the last one counts as the last one: it never falls.
+    ///
+    /// # Errors
+    /// What an aggregate can't express (a sum beyond its type); the circuit must not be stepped again after that.
+    pub fn step(&mut self, sources: &[Delta], watermark: Option<Micros>) -> Result<StepOutput> {
+        let watermark = watermark.max(self.watermark);
+        let mut context = StepContext {
+            first: !self.started,
+            watermark_before: self.watermark,
+            watermark,
+            errors: Vec::new(),
+        };
+        let mut deltas: Vec<Delta> = Vec::with_capacity(self.nodes.len());
+        for position in 0..self.nodes.len() {
+            let delta = self.step_node(position, sources, &deltas, &mut context)?;
+            deltas.push(delta);
+        }
+        self.started = true;
+        self.watermark = watermark;
+        let jobs = self.jobs.iter().map(|job| deltas[job.node].clone().consolidate()).collect::<Result<_>>()?;
+        Ok(StepOutput { jobs, errors: consolidate_errors(context.errors) })
+    }
+
+    fn step_node(
+        &mut self,
+        position: usize,
+        sources: &[Delta],
+        deltas: &[Delta],
+        context: &mut StepContext,
+    ) -> Result<Delta> {
+        if let Some(source) = self.sources.iter().position(|&node| node == position) {
+            return Ok(sources.get(source).cloned().unwrap_or_else(|| self.nodes[position].empty.clone()));
+        }
+        let node = &mut self.nodes[position];
+        let Some(operator) = node.operator.as_mut() else { return Ok(node.empty.clone()) };
+        let inputs: Vec<&Delta> = node.inputs.iter().map(|&input| &deltas[input]).collect();
+        let ticked = operator.follows_watermark() && context.watermark != context.watermark_before;
+        if !context.first && !ticked && inputs.iter().all(|input| input.is_empty()) {
+            return Ok(node.empty.clone());
+        }
+        let known = context.errors.len();
+        let delta = operator.step(&inputs, context)?;
+        for error in context.errors.iter_mut().skip(known) {
+            error.job = node.job.unwrap_or(usize::MAX);
+        }
+        Ok(delta)
+    }
+
+    /// The jobs in the order of [`StepOutput::jobs`].
+    pub fn jobs(&self) -> &[CompiledJob] {
+        &self.jobs
+    }
+
+    /// The watermark of the last step.
+    pub fn watermark(&self) -> Option<Micros> {
+        self.watermark
+    }
+
+    /// Every operator, for `check` and `status`.
+    pub fn describe(&self) -> Vec<NodeDescription> {
+        let describe = |(id, node): (usize, &Node)| NodeDescription {
+            id,
+            inputs: node.inputs.clone(),
+            job: node.job,
+            text: node.operator.as_ref().map_or_else(|| node.label.clone(), |operator| operator.describe()),
+            held: node.operator.as_ref().map_or_else(Held::default, |operator| operator.held()),
+        };
+        self.nodes.iter().enumerate().map(describe).collect()
+    }
+}
+
+fn consolidate_errors(mut errors: Vec<ErrorRow>) -> Vec<ErrorRow> {
+    errors.sort();
+    let mut kept: Vec<ErrorRow> = Vec::new();
+    for error in errors {
+        match kept.last_mut() {
+            Some(last)
+                if (last.job, &last.expression, &last.reason, &last.row)
+                    == (error.job, &error.expression, &error.reason, &error.row) =>
+            {
+                last.weight += error.weight;
+            }
+            _ => kept.push(error),
+        }
+    }
+    kept.retain(|error| error.weight != 0);
+    kept
+}

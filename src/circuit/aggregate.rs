@@ -1,0 +1,249 @@
+//! GROUP BY: accumulators a group, moved by the weights of the delta.
+//!
+//! For each touched group: the row it showed goes, the row it shows now appears; a group without rows shows none. A
+//! grouping by nothing has one group, always.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, UInt32Array};
+use arrow::compute::take;
+use arrow::datatypes::SchemaRef;
+use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::row::{RowConverter, SortField};
+use datafusion::error::{DataFusionError, Result};
+use hashbrown::HashTable;
+use std::hash::BuildHasher;
+
+use crate::state::Delta;
+
+use super::{Held, Operator, StepContext};
+
+/// The state of one or several aggregate calls over all groups.
+pub(crate) trait Accumulate: Send {
+    /// Makes room for this many groups.
+    fn grow(&mut self, groups: usize);
+    /// Makes a group as good as new.
+    fn clear(&mut self, group: u32);
+    /// Adds rows, each to its group with its weight.
+    fn update(&mut self, groups: &[u32], weights: &[i64], input: &RecordBatch) -> Result<()>;
+    /// The values for these groups; each column with its position among the node's aggregates.
+    fn evaluate(&self, groups: &[u32]) -> Result<Vec<(usize, ArrayRef)>>;
+    /// Bytes held, roughly.
+    fn bytes(&self) -> usize;
+}
+
+/// An aggregation. Its input has the group columns first, then what the accumulators use.
+pub(crate) struct Aggregate {
+    keys: usize,
+    accumulators: Vec<Box<dyn Accumulate>>,
+    results: usize,
+    schema: SchemaRef,
+    groups: Groups,
+    result_converter: RowConverter,
+    text: String,
+}
+
+/// Group keys as bytes, with how many rows each group has.
+struct Groups {
+    converter: RowConverter,
+    index: HashTable<u32>,
+    keys: Vec<Box<[u8]>>,
+    rows: Vec<i64>,
+    free: Vec<u32>,
+    hasher: foldhash::fast::FixedState,
+}
+
+impl Aggregate {
+    /// An aggregation by the first `keys` columns of its input; `schema` has the group columns, then `results` values.
+    pub(crate) fn new(
+        keys: usize,
+        accumulators: Vec<Box<dyn Accumulate>>,
+        schema: SchemaRef,
+        text: String,
+    ) -> Result<Self> {
+        let fields = |range: std::ops::Range<usize>| {
+            range.map(|column| SortField::new(schema.field(column).data_type().clone())).collect::<Vec<_>>()
+        };
+        let results = schema.fields().len() - keys;
+        let groups = Groups {
+            converter: RowConverter::new(fields(0..keys))?,
+            index: HashTable::new(),
+            keys: Vec::new(),
+            rows: Vec::new(),
+            free: Vec::new(),
+            hasher: foldhash::fast::FixedState::default(),
+        };
+        let result_converter = RowConverter::new(fields(keys..schema.fields().len()))?;
+        Ok(Self { keys, accumulators, results, schema, groups, result_converter, text })
+    }
+
+    fn assign(&mut self, input: &RecordBatch) -> Result<Vec<u32>> {
+        let assigned = self.groups.assign(&input.columns()[..self.keys], input.num_rows())?;
+        let groups = self.groups.keys.len();
+        for accumulator in &mut self.accumulators {
+            accumulator.grow(groups);
+        }
+        Ok(assigned)
+    }
+
+    /// Whether a group shows a row.
+    fn shows(&self, group: u32) -> bool {
+        self.keys == 0 || self.groups.rows[group as usize] > 0
+    }
+
+    fn results(&self, groups: &[u32]) -> Result<Vec<ArrayRef>> {
+        let mut columns: Vec<Option<ArrayRef>> = vec![None; self.results];
+        for accumulator in &self.accumulators {
+            for (position, column) in accumulator.evaluate(groups)? {
+                if let Some(place) = columns.get_mut(position) {
+                    *place = Some(column);
+                }
+            }
+        }
+        columns
+            .into_iter()
+            .map(|column| column.ok_or_else(|| DataFusionError::Internal("an aggregate has no result".to_owned())))
+            .collect()
+    }
+
+    fn rows_of(&self, groups: &[u32], results: Vec<ArrayRef>) -> Result<RecordBatch> {
+        let columns = self.groups.columns(groups)?.into_iter().chain(results).collect();
+        let options = RecordBatchOptions::new().with_row_count(Some(groups.len()));
+        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+    }
+
+    /// The positions at which two columns sets of results differ.
+    fn differing(&self, before: &[ArrayRef], after: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
+        if self.results == 0 {
+            return Ok(Vec::new());
+        }
+        let before = self.result_converter.convert_columns(before)?;
+        let after = self.result_converter.convert_columns(after)?;
+        Ok((0_u32..).take(rows).filter(|&row| before.row(row as usize) != after.row(row as usize)).collect())
+    }
+
+    /// The change of the shown rows, given what was shown before.
+    fn change(&self, touched: &[u32], shown: &[bool], before: &[ArrayRef]) -> Result<Delta> {
+        let after = self.results(touched)?;
+        let differing = self.differing(before, &after, touched.len())?;
+        let mut differs = vec![false; touched.len()];
+        for &row in &differing {
+            differs[row as usize] = true;
+        }
+        let positions = |keep: &dyn Fn(usize) -> bool| -> Vec<u32> {
+            (0_u32..).zip(touched).map(|(row, _)| row).filter(|&row| keep(row as usize)).collect()
+        };
+        let gone = positions(&|row| shown[row] && (!self.shows(touched[row]) || differs[row]));
+        let appeared = positions(&|row| self.shows(touched[row]) && (!shown[row] || differs[row]));
+        let pick = |positions: &[u32], results: &[ArrayRef], weight: i64| -> Result<Delta> {
+            let groups: Vec<u32> = positions.iter().map(|&row| touched[row as usize]).collect();
+            let indices = UInt32Array::from(positions.to_vec());
+            let picked = results.iter().map(|column| Ok(take(column, &indices, None)?)).collect::<Result<_>>()?;
+            Ok(Delta::new(self.rows_of(&groups, picked)?, vec![weight; groups.len()]))
+        };
+        Delta::concat(&self.schema, &[pick(&gone, before, -1)?, pick(&appeared, &after, 1)?])
+    }
+}
+
+impl Operator for Aggregate {
+    fn step(&mut self, inputs: &[&Delta], context: &mut StepContext) -> Result<Delta> {
+        let Some(&input) = inputs.first() else { return Ok(Delta::empty(&self.schema)) };
+        let assigned = self.assign(input.batch())?;
+        let mut touched = assigned.clone();
+        touched.sort_unstable();
+        touched.dedup();
+        let born = self.keys == 0 && context.first;
+        if born {
+            touched = self.assign_only_group()?;
+        }
+        let shown: Vec<bool> = touched.iter().map(|&group| !born && self.shows(group)).collect();
+        let before = self.results(&touched)?;
+        for (&group, &weight) in assigned.iter().zip(input.weights()) {
+            self.groups.rows[group as usize] += weight;
+        }
+        for accumulator in &mut self.accumulators {
+            accumulator.update(&assigned, input.weights(), input.batch())?;
+        }
+        if touched.iter().any(|&group| self.groups.rows[group as usize] < 0) {
+            return Err(DataFusionError::Internal("a group has fewer than no rows".to_owned()));
+        }
+        let delta = self.change(&touched, &shown, &before)?;
+        for &group in &touched {
+            if !self.shows(group) {
+                self.groups.release(group);
+                self.accumulators.iter_mut().for_each(|accumulator| accumulator.clear(group));
+            }
+        }
+        Ok(delta)
+    }
+
+    fn held(&self) -> Held {
+        let keys: usize = self.groups.keys.iter().map(|key| key.len() + 32).sum();
+        Held {
+            rows: self.groups.keys.len() - self.groups.free.len(),
+            bytes: keys + self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum::<usize>(),
+        }
+    }
+
+    fn describe(&self) -> String {
+        self.text.clone()
+    }
+}
+
+impl Aggregate {
+    /// The one group of a grouping by nothing.
+    fn assign_only_group(&mut self) -> Result<Vec<u32>> {
+        let group = self.groups.assign(&[], 1)?;
+        let groups = self.groups.keys.len();
+        self.accumulators.iter_mut().for_each(|accumulator| accumulator.grow(groups));
+        Ok(group)
+    }
+}
+
+impl Groups {
+    /// The group of each row; new ones are made.
+    fn assign(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
+        if keys.is_empty() {
+            return (0..rows).map(|_| self.group_of(&[])).collect();
+        }
+        let encoded = self.converter.convert_columns(keys)?;
+        encoded.iter().map(|row| self.group_of(row.data())).collect()
+    }
+
+    fn group_of(&mut self, key: &[u8]) -> Result<u32> {
+        let hash = self.hasher.hash_one(key);
+        let known = self.index.find(hash, |&group| *self.keys[group as usize] == *key);
+        if let Some(&group) = known {
+            return Ok(group);
+        }
+        let group = match self.free.pop() {
+            Some(group) => {
+                self.keys[group as usize] = key.into();
+                group
+            }
+            None => {
+                self.keys.push(key.into());
+                self.rows.push(0);
+                u32::try_from(self.keys.len() - 1)
+                    .map_err(|_| DataFusionError::ResourcesExhausted("more than 2^32 groups".to_owned()))?
+            }
+        };
+        let (keys, hasher) = (&self.keys, &self.hasher);
+        self.index.insert_unique(hash, group, |&group| hasher.hash_one(&*keys[group as usize]));
+        Ok(group)
+    }
+
+    fn release(&mut self, group: u32) {
+        let key = std::mem::take(&mut self.keys[group as usize]);
+        let hash = self.hasher.hash_one(&*key);
+        if let Ok(entry) = self.index.find_entry(hash, |&held| held == group) {
+            entry.remove();
+            self.free.push(group);
+        }
+    }
+
+    fn columns(&self, groups: &[u32]) -> Result<Vec<ArrayRef>> {
+        let parser = self.converter.parser();
+        Ok(self.converter.convert_rows(groups.iter().map(|&group| parser.parse(&self.keys[group as usize])))?)
+    }
+}

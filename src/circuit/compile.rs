@@ -1,0 +1,595 @@
+//! Plan to circuit: one operator for each plan node, once, at start.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType, NullEquality, TableReference};
+use datafusion::error::DataFusionError;
+use datafusion::logical_expr::logical_plan::{Join as JoinPlan, TableScan};
+use datafusion::logical_expr::{
+    Aggregate as AggregatePlan, BinaryExpr, Distinct, EmptyRelation, Expr, LogicalPlan, Operator as Sign, Union as UnionPlan,
+    Values,
+};
+
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::plan::{PlannedJob, Refusal, TableSchemas, WATERMARK_PLACEHOLDER};
+use crate::state::{Arrangement, Delta, NullKeys};
+
+use super::expression::{Compiled, row_schema};
+use super::join::{Join, Side};
+use super::map::{Map, Output};
+use super::temporal::{Comparison, Relation, Temporal};
+use super::union::Union;
+use super::{Circuit, Maintenance, Node, Operator, aggregate_plan};
+
+/// A job inside a circuit.
+#[derive(Debug, Clone)]
+pub struct CompiledJob {
+    /// Index into the pipeline's jobs.
+    pub job: usize,
+    /// The job's name.
+    pub name: Arc<str>,
+    /// The schema of its table, all columns nullable.
+    pub schema: SchemaRef,
+    /// The declared key as column indexes; empty where none is declared.
+    pub key: Vec<usize>,
+    /// The tables that it reads, sorted.
+    pub reads: Vec<String>,
+    /// How it is kept up to date.
+    pub maintenance: Maintenance,
+    pub(super) node: usize,
+}
+
+/// Why a plan could not be compiled.
+pub(super) enum Problem {
+    /// The author has to write it otherwise.
+    Refused(Refusal),
+    /// DataFusion can't compile an expression.
+    Failed(DataFusionError),
+}
+
+impl From<DataFusionError> for Problem {
+    fn from(error: DataFusionError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+/// Compiles planned jobs, in their order, over sources with these table schemas; [`Circuit::step`] takes the sources'
+/// deltas in the same order.
+///
+/// # Errors
+/// A diagnostic for each job that uses what is not supported. `files` gives each job's SQL by its index.
+pub fn compile(
+    sources: &TableSchemas,
+    jobs: &[PlannedJob],
+    files: &dyn Fn(usize) -> Arc<crate::diagnostic::SourceText>,
+) -> Result<Circuit, Diagnostics> {
+    let mut compiler = Compiler { nodes: Vec::new(), tables: Vec::new(), job: None, recomputed: Vec::new() };
+    let mut source_nodes = Vec::new();
+    for (name, schema) in sources {
+        let schema = nullable(schema);
+        let node = compiler.nodes.len();
+        compiler.nodes.push(Node {
+            operator: None,
+            inputs: Vec::new(),
+            job: None,
+            empty: Delta::empty(&schema),
+            label: format!("source {name}"),
+        });
+        compiler.tables.push((Arc::clone(name), node));
+        source_nodes.push(node);
+    }
+    let mut compiled = Vec::new();
+    let mut problems: Vec<Diagnostic> = Vec::new();
+    for (position, job) in jobs.iter().enumerate() {
+        compiler.job = Some(position);
+        compiler.recomputed.clear();
+        let known = job.reads.iter().all(|read| compiler.tables.iter().any(|(name, _)| **name == **read));
+        if !known {
+            continue;
+        }
+        match compiler.job_node(job) {
+            Ok(done) => {
+                compiler.tables.push((Arc::clone(&job.name), done.node));
+                compiled.push(done);
+            }
+            Err(Problem::Refused(refusal)) => problems.push(refusal.diagnose(&files(job.job))),
+            Err(Problem::Failed(error)) => problems.push(unsupported(&error).diagnose(&files(job.job))),
+        }
+    }
+    if !problems.is_empty() {
+        return Err(Diagnostics(problems));
+    }
+    Ok(Circuit { nodes: compiler.nodes, sources: source_nodes, jobs: compiled, started: false, watermark: None })
+}
+
+fn unsupported(error: &DataFusionError) -> Refusal {
+    Refusal::new(
+        format!("this can't be kept up to date: {}", error.find_root().strip_backtrace()),
+        "write it with joins, filters, UNION ALL and GROUP BY",
+        "select",
+    )
+}
+
+/// Nodes as they are made; a node's inputs stand before it.
+pub(super) struct Compiler {
+    nodes: Vec<Node>,
+    tables: Vec<(Arc<str>, usize)>,
+    job: Option<usize>,
+    /// Why groups of the job are computed anew.
+    pub(super) recomputed: Vec<String>,
+}
+
+/// A node, with the schema under which the expressions above see its rows.
+#[derive(Clone)]
+pub(super) struct Input {
+    pub(super) node: usize,
+    pub(super) schema: DFSchemaRef,
+}
+
+type Built<T> = Result<T, Problem>;
+
+impl Compiler {
+    fn job_node(&mut self, job: &PlannedJob) -> Built<CompiledJob> {
+        let node = self.build(&job.plan)?;
+        let schema = nullable(&job.schema);
+        let columns = (0..schema.fields().len()).collect();
+        let node = self.map(node, None, Output::Columns(columns), Arc::clone(&schema));
+        let maintenance = if self.recomputed.is_empty() {
+            Maintenance::Incremental
+        } else {
+            Maintenance::Recompute(std::mem::take(&mut self.recomputed))
+        };
+        Ok(CompiledJob {
+            job: job.job,
+            name: Arc::clone(&job.name),
+            schema,
+            key: job.key.clone(),
+            reads: job.reads.clone(),
+            maintenance,
+            node,
+        })
+    }
+
+    /// Appends a node.
+    pub(super) fn push(&mut self, operator: Box<dyn Operator>, inputs: Vec<usize>, schema: &SchemaRef) -> usize {
+        self.nodes.push(Node {
+            operator: Some(operator),
+            inputs,
+            job: self.job,
+            empty: Delta::empty(schema),
+            label: String::new(),
+        });
+        self.nodes.len() - 1
+    }
+
+    fn map(&mut self, input: usize, predicate: Option<Compiled>, output: Output, schema: SchemaRef) -> usize {
+        let operator = Map { predicate, output, schema: Arc::clone(&schema) };
+        self.push(Box::new(operator), vec![input], &schema)
+    }
+
+    /// A node that appends expressions to its input; the new columns are unqualified and named as given.
+    pub(super) fn append(&mut self, input: &Input, expressions: &[(String, Expr)]) -> Built<Input> {
+        let schema = Arc::new(extended(&input.schema, &typed(&input.schema, expressions)?)?);
+        let compiled = expressions
+            .iter()
+            .map(|(_, expression)| Compiled::new(expression, &input.schema))
+            .collect::<Result<_, _>>()?;
+        let node = self.map(input.node, None, Output::Append(compiled), row_schema(&schema));
+        Ok(Input { node, schema })
+    }
+
+    /// A node of exactly these expressions; columns are unqualified and named as given.
+    pub(super) fn select(&mut self, input: &Input, expressions: &[(String, Expr)]) -> Built<Input> {
+        let schema = Arc::new(extended(&DFSchema::empty(), &typed(&input.schema, expressions)?)?);
+        let compiled = expressions
+            .iter()
+            .map(|(_, expression)| Compiled::new(expression, &input.schema))
+            .collect::<Result<_, _>>()?;
+        let node = self.map(input.node, None, Output::Expressions(compiled), row_schema(&schema));
+        Ok(Input { node, schema })
+    }
+
+    /// The node of a plan; its rows have the plan's columns.
+    pub(super) fn build(&mut self, plan: &LogicalPlan) -> Built<usize> {
+        match plan {
+            LogicalPlan::Projection(projection) => self.projection(&projection.input, &projection.expr, &projection.schema),
+            LogicalPlan::Filter(filter) => self.filter(&filter.input, &filter.predicate),
+            LogicalPlan::SubqueryAlias(alias) => self.build(&alias.input),
+            LogicalPlan::TableScan(scan) => self.scan(scan),
+            LogicalPlan::Union(union) => self.union(union),
+            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
+            LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
+            LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.build(&sort.input),
+            LogicalPlan::EmptyRelation(empty) => self.constant_rows(empty),
+            LogicalPlan::Values(values) => self.values(values),
+            other => Err(refuse_node(other).into()),
+        }
+    }
+
+    /// An input together with flags for the comparisons with the watermark in `expressions`, which then read the flags.
+    fn input(&mut self, plan: &LogicalPlan, expressions: Vec<Expr>) -> Built<(Input, Vec<Expr>)> {
+        let node = self.build(plan)?;
+        let input = Input { node, schema: Arc::clone(plan.schema()) };
+        self.with_flags(input, expressions)
+    }
+
+    fn with_flags(&mut self, input: Input, expressions: Vec<Expr>) -> Built<(Input, Vec<Expr>)> {
+        let mut found: Vec<(Expr, Relation)> = Vec::new();
+        let rewritten = expressions
+            .into_iter()
+            .map(|expression| replace_comparisons(expression, &mut found))
+            .collect::<Result<Vec<_>, _>>()?;
+        for expression in &rewritten {
+            refuse_expression(expression)?;
+        }
+        if found.is_empty() {
+            return Ok((input, rewritten));
+        }
+        let fields: Vec<(String, DataType)> = (0..found.len()).map(|flag| (flag_name(flag), DataType::Boolean)).collect();
+        let schema = Arc::new(extended(&input.schema, &fields)?);
+        let comparisons = found
+            .into_iter()
+            .map(|(time, relation)| Ok(Comparison { time: time_in_micros(&time, &input.schema)?, relation }))
+            .collect::<Built<_>>()?;
+        let row = row_schema(&schema);
+        let operator = Temporal::new(comparisons, &row_schema(&input.schema), Arc::clone(&row))?;
+        let node = self.push(Box::new(operator), vec![input.node], &row);
+        Ok((Input { node, schema }, rewritten))
+    }
+
+    fn projection(&mut self, plan: &LogicalPlan, expressions: &[Expr], schema: &DFSchemaRef) -> Built<usize> {
+        let (input, expressions) = self.input(plan, expressions.to_vec())?;
+        let columns: Option<Vec<usize>> = expressions.iter().map(|expression| column_index(expression, &input.schema)).collect();
+        let output = match columns {
+            Some(columns) => Output::Columns(columns),
+            None => Output::Expressions(
+                expressions.iter().map(|expression| Compiled::new(expression, &input.schema)).collect::<Result<_, _>>()?,
+            ),
+        };
+        Ok(self.map(input.node, None, output, row_schema(schema)))
+    }
+
+    fn filter(&mut self, plan: &LogicalPlan, predicate: &Expr) -> Built<usize> {
+        let (input, predicates) = self.input(plan, vec![predicate.clone()])?;
+        let Some(predicate) = predicates.first() else { return Ok(input.node) };
+        let predicate = Compiled::new(predicate, &input.schema)?;
+        let columns = (0..plan.schema().fields().len()).collect();
+        Ok(self.map(input.node, Some(predicate), Output::Columns(columns), row_schema(plan.schema())))
+    }
+
+    fn scan(&mut self, scan: &TableScan) -> Built<usize> {
+        let name = scan.table_name.table();
+        let Some(&(_, node)) = self.tables.iter().find(|(known, _)| **known == *name) else {
+            return Err(DataFusionError::Internal(format!("no node for table `{name}`")).into());
+        };
+        if !scan.filters.is_empty() || scan.fetch.is_some() {
+            return Err(DataFusionError::Internal(format!("a filter went into the scan of `{name}`")).into());
+        }
+        let columns = match &scan.projection {
+            Some(columns) => columns.clone(),
+            None => (0..scan.source.schema().fields().len()).collect(),
+        };
+        Ok(self.map(node, None, Output::Columns(columns), row_schema(&scan.projected_schema)))
+    }
+
+    fn union(&mut self, union: &UnionPlan) -> Built<usize> {
+        let inputs = union.inputs.iter().map(|input| self.build(input)).collect::<Built<Vec<_>>>()?;
+        let schema = row_schema(&union.schema);
+        let operator = Union { schema: Arc::clone(&schema) };
+        Ok(self.push(Box::new(operator), inputs, &schema))
+    }
+
+    fn join(&mut self, join: &JoinPlan) -> Built<usize> {
+        if join.on.is_empty() {
+            return Err(Refusal::new(
+                "a join without an equality between its two sides can't be kept up to date yet",
+                "join on a column that both sides share; put a bound into the data and join on it",
+                "join",
+            )
+            .into());
+        }
+        if join.null_aware {
+            return Err(Refusal::new(
+                "`NOT IN (SELECT …)` can't be kept up to date yet: one null would empty the result",
+                "write `NOT EXISTS (SELECT … WHERE …)`",
+                "in",
+            )
+            .into());
+        }
+        let left = self.side(&join.left, join.on.iter().map(|(left, _)| left))?;
+        let right = self.side(&join.right, join.on.iter().map(|(_, right)| right))?;
+        let pairs = join.left.schema().join(join.right.schema())?;
+        let (condition, after) = self.join_condition(join, &pairs)?;
+        let nulls = match join.null_equality {
+            NullEquality::NullEqualsNothing => NullKeys::Distinct,
+            NullEquality::NullEqualsNull => NullKeys::Equal,
+        };
+        let arrange = |(input, key): &(Input, Vec<usize>), plan: &LogicalPlan| -> Built<Side> {
+            let rows = Arrangement::new(row_schema(&input.schema), key.clone(), nulls)?;
+            Ok(Side { rows, width: plan.schema().fields().len() })
+        };
+        let sides = [arrange(&left, &join.left)?, arrange(&right, &join.right)?];
+        let schema = row_schema(&join.schema);
+        let on: Vec<String> =
+            join.on.iter().map(|(l, r)| format!("{} = {}", l.human_display(), r.human_display())).collect();
+        let text = format!("{} join on {}", join.join_type.to_string().to_lowercase(), on.join(" and "));
+        let operator = Join::new(join.join_type, sides, condition, row_schema(&pairs), Arc::clone(&schema), text);
+        let node = self.push(Box::new(operator), vec![left.0.node, right.0.node], &schema);
+        match after {
+            None => Ok(node),
+            Some(predicate) => {
+                let input = Input { node, schema: Arc::clone(&join.schema) };
+                let (input, predicates) = self.with_flags(input, vec![predicate])?;
+                let compiled = predicates.first().map(|predicate| Compiled::new(predicate, &input.schema)).transpose()?;
+                let columns = (0..join.schema.fields().len()).collect();
+                Ok(self.map(input.node, compiled, Output::Columns(columns), row_schema(&join.schema)))
+            }
+        }
+    }
+
+    /// The join's further condition; one that mentions the watermark is a filter behind an inner join.
+    fn join_condition(&mut self, join: &JoinPlan, pairs: &DFSchema) -> Built<(Option<Compiled>, Option<Expr>)> {
+        let Some(condition) = &join.filter else { return Ok((None, None)) };
+        if !mentions_watermark(condition)? {
+            refuse_expression(condition)?;
+            return Ok((Some(Compiled::new(condition, pairs)?), None));
+        }
+        if join.join_type == JoinType::Inner {
+            return Ok((None, Some(condition.clone())));
+        }
+        Err(Refusal::new(
+            "`watermark()` in the ON of an outer join can't be kept up to date yet",
+            "compare with `watermark()` in a job or subquery of its own, and join its result",
+            "watermark",
+        )
+        .into())
+    }
+
+    /// One side of a join with its key as columns; computed keys are appended.
+    fn side<'a>(&mut self, plan: &LogicalPlan, keys: impl Iterator<Item = &'a Expr>) -> Built<(Input, Vec<usize>)> {
+        let (input, keys) = self.input(plan, keys.cloned().collect())?;
+        let known: Option<Vec<usize>> = keys.iter().map(|key| column_index(key, &input.schema)).collect();
+        if let Some(known) = known {
+            return Ok((input, known));
+        }
+        let width = input.schema.fields().len();
+        let named: Vec<(String, Expr)> =
+            keys.into_iter().enumerate().map(|(position, key)| (format!("__key_{position}"), key)).collect();
+        let key = (width..width + named.len()).collect();
+        Ok((self.append(&input, &named)?, key))
+    }
+
+    fn aggregate(&mut self, aggregate: &AggregatePlan) -> Built<usize> {
+        let groups = aggregate.group_expr.len();
+        let all = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned().collect();
+        let (input, mut expressions) = self.input(&aggregate.input, all)?;
+        let calls = expressions.split_off(groups);
+        aggregate_plan::build(self, &input, &expressions, &calls, &row_schema(&aggregate.schema))
+    }
+
+    fn distinct(&mut self, plan: &LogicalPlan) -> Built<usize> {
+        let node = self.build(plan)?;
+        let input = Input { node, schema: Arc::clone(plan.schema()) };
+        let columns: Vec<Expr> = plan.schema().columns().into_iter().map(Expr::Column).collect();
+        aggregate_plan::build(self, &input, &columns, &[], &row_schema(plan.schema()))
+    }
+
+    fn constant_rows(&mut self, empty: &EmptyRelation) -> Built<usize> {
+        let schema = row_schema(&empty.schema);
+        let rows = usize::from(empty.produce_one_row);
+        let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(rows));
+        let columns = schema.fields().iter().map(|field| arrow::array::new_null_array(field.data_type(), rows)).collect();
+        let batch = arrow::record_batch::RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)
+            .map_err(DataFusionError::from)?;
+        Ok(self.constant(Delta::insertions(batch), schema))
+    }
+
+    fn values(&mut self, values: &Values) -> Built<usize> {
+        let schema = row_schema(&values.schema);
+        let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(1));
+        let one = arrow::record_batch::RecordBatch::try_new_with_options(
+            Arc::new(arrow::datatypes::Schema::empty()),
+            Vec::new(),
+            &options,
+        )
+        .map_err(DataFusionError::from)?;
+        let mut rows = Vec::new();
+        for row in &values.values {
+            let columns = row
+                .iter()
+                .zip(schema.fields())
+                .map(|(value, field)| {
+                    let value = Compiled::new(value, &DFSchema::empty())?.evaluate(&one)?;
+                    Ok(arrow::compute::cast(&value, field.data_type())?)
+                })
+                .collect::<Result<Vec<_>, DataFusionError>>()?;
+            let batch = arrow::record_batch::RecordBatch::try_new(Arc::clone(&schema), columns);
+            rows.push(Delta::insertions(batch.map_err(DataFusionError::from)?));
+        }
+        let delta = Delta::concat(&schema, &rows)?;
+        Ok(self.constant(delta, schema))
+    }
+
+    fn constant(&mut self, delta: Delta, schema: SchemaRef) -> usize {
+        let operator = Map { predicate: None, output: Output::Constant(delta), schema: Arc::clone(&schema) };
+        self.push(Box::new(operator), Vec::new(), &schema)
+    }
+}
+
+fn refuse_node(plan: &LogicalPlan) -> Refusal {
+    match plan {
+        LogicalPlan::Window(_) => Refusal::new(
+            "window functions can't be kept up to date yet",
+            "use GROUP BY with `first_value(… ORDER BY …)`, `min`, `max` or a join with the grouped rows",
+            "over",
+        ),
+        LogicalPlan::Limit(_) | LogicalPlan::Sort(_) => Refusal::new(
+            "LIMIT can't be kept up to date yet",
+            "leave it out of the job, and use it in a `query` over the job's table",
+            "limit",
+        ),
+        LogicalPlan::Unnest(_) => Refusal::new(
+            "UNNEST can't be kept up to date yet",
+            "let the source deliver one row an element",
+            "unnest",
+        ),
+        LogicalPlan::RecursiveQuery(_) => {
+            Refusal::new("recursive queries can't be kept up to date", "write the steps as jobs of their own", "recursive")
+        }
+        LogicalPlan::Distinct(_) => Refusal::new(
+            "DISTINCT ON can't be kept up to date yet",
+            "use GROUP BY with `first_value(… ORDER BY …)`",
+            "distinct",
+        ),
+        other => Refusal::new(
+            format!("`{}` can't be kept up to date", other.display().to_string().split_whitespace().next().unwrap_or("this")),
+            "write it with joins, filters, UNION ALL and GROUP BY",
+            "select",
+        ),
+    }
+}
+
+/// Refuses what an expression may not hold when it reaches an operator.
+fn refuse_expression(expression: &Expr) -> Built<()> {
+    let mut refused: Option<Refusal> = None;
+    expression.apply(|part| {
+        refused = match part {
+            Expr::Placeholder(placeholder) if placeholder.id == WATERMARK_PLACEHOLDER => Some(Refusal::new(
+                "`watermark()` can only be compared with a row's own time",
+                "put it alone on one side of `<`, `<=`, `>` or `>=`: `due_at + INTERVAL '1 day' <= watermark()`",
+                "watermark",
+            )),
+            Expr::Placeholder(placeholder) => Some(Refusal::new(
+                format!("`{}` has no value here", placeholder.id),
+                "write the value itself",
+                placeholder.id.clone(),
+            )),
+            Expr::ScalarSubquery(_) => Some(Refusal::new(
+                "a subquery as a value can't be kept up to date yet",
+                "join the subquery's rows instead",
+                "select",
+            )),
+            Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) | Expr::OuterReferenceColumn(..) => {
+                Some(Refusal::new(
+                    "this subquery can't be turned into a join",
+                    "relate it to the outer query by equalities in its WHERE, or write the join",
+                    "select",
+                ))
+            }
+            Expr::GroupingSet(_) => Some(Refusal::new(
+                "GROUPING SETS, CUBE and ROLLUP can't be kept up to date yet",
+                "write one SELECT a grouping, with UNION ALL between them",
+                "by",
+            )),
+            _ => None,
+        };
+        Ok(if refused.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+    })?;
+    refused.map_or(Ok(()), |refusal| Err(refusal.into()))
+}
+
+fn mentions_watermark(expression: &Expr) -> Result<bool, DataFusionError> {
+    expression.exists(|part| Ok(is_watermark(part)))
+}
+
+fn is_watermark(expression: &Expr) -> bool {
+    matches!(expression, Expr::Placeholder(placeholder) if placeholder.id == WATERMARK_PLACEHOLDER)
+}
+
+/// Replaces each comparison with the watermark by the column of its flag; equal comparisons share one.
+fn replace_comparisons(expression: Expr, found: &mut Vec<(Expr, Relation)>) -> Result<Expr, DataFusionError> {
+    let names = expression.schema_name().to_string();
+    let replaced = expression.transform_up(|part| {
+        let Expr::BinaryExpr(comparison) = &part else { return Ok(Transformed::no(part)) };
+        let Some((time, relation)) = as_comparison(comparison)? else { return Ok(Transformed::no(part)) };
+        let flag = match found.iter().position(|known| known.0 == time && known.1 == relation) {
+            Some(flag) => flag,
+            None => {
+                found.push((time, relation));
+                found.len() - 1
+            }
+        };
+        Ok(Transformed::yes(Expr::Column(Column::new_unqualified(flag_name(flag)))))
+    })?;
+    Ok(if replaced.transformed && !matches!(replaced.data, Expr::Alias(_)) && !matches!(replaced.data, Expr::AggregateFunction(_)) {
+        replaced.data.alias(names)
+    } else {
+        replaced.data
+    })
+}
+
+fn as_comparison(comparison: &BinaryExpr) -> Result<Option<(Expr, Relation)>, DataFusionError> {
+    let (time, sign) = match (is_watermark(&comparison.left), is_watermark(&comparison.right)) {
+        (false, true) => (&comparison.left, Some(comparison.op)),
+        (true, false) => (&comparison.right, comparison.op.swap()),
+        _ => return Ok(None),
+    };
+    if mentions_watermark(time)? {
+        return Ok(None);
+    }
+    let relation = match sign {
+        Some(Sign::Lt) => Relation::Before,
+        Some(Sign::LtEq) => Relation::NotAfter,
+        Some(Sign::Gt) => Relation::After,
+        Some(Sign::GtEq) => Relation::NotBefore,
+        _ => return Ok(None),
+    };
+    Ok(Some((time.as_ref().clone(), relation)))
+}
+
+fn flag_name(flag: usize) -> String {
+    format!("__watermark_{flag}")
+}
+
+fn time_in_micros(time: &Expr, schema: &DFSchema) -> Built<Compiled> {
+    use datafusion::logical_expr::ExprSchemable;
+    let micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
+    match time.get_type(schema)? {
+        found if found == micros => Ok(Compiled::new(time, schema)?),
+        DataType::Timestamp(TimeUnit::Microsecond, _) => Ok(Compiled::new(&time.clone().cast_to(&micros, schema)?, schema)?),
+        found => Err(Refusal::new(
+            format!("`{}` is compared with `watermark()`, but is a {found}", time.human_display()),
+            "compare a timestamp in microseconds: `CAST(… AS TIMESTAMP(6))`",
+            "watermark",
+        )
+        .into()),
+    }
+}
+
+/// The index of the column that an expression is, if it is nothing else.
+pub(super) fn column_index(expression: &Expr, schema: &DFSchema) -> Option<usize> {
+    match expression {
+        Expr::Column(column) => schema.maybe_index_of_column(column),
+        Expr::Alias(alias) => column_index(&alias.expr, schema),
+        _ => None,
+    }
+}
+
+fn typed(schema: &DFSchema, expressions: &[(String, Expr)]) -> Result<Vec<(String, DataType)>, DataFusionError> {
+    use datafusion::logical_expr::ExprSchemable;
+    expressions.iter().map(|(name, expression)| Ok((name.clone(), expression.get_type(schema)?))).collect()
+}
+
+/// A schema with further unqualified, nullable columns.
+fn extended(schema: &DFSchema, columns: &[(String, DataType)]) -> Result<DFSchema, DataFusionError> {
+    let mut fields: Vec<(Option<TableReference>, Arc<arrow::datatypes::Field>)> =
+        schema.iter().map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field))).collect();
+    fields.extend(
+        columns.iter().map(|(name, kind)| (None, Arc::new(arrow::datatypes::Field::new(name, kind.clone(), true)))),
+    );
+    DFSchema::new_with_metadata(fields, std::collections::HashMap::new())
+}
+
+fn nullable(schema: &SchemaRef) -> SchemaRef {
+    let fields: Vec<_> = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
+    Arc::new(arrow::datatypes::Schema::new(fields))
+}

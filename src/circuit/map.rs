@@ -1,0 +1,86 @@
+//! Filter and projection: applied to the delta's rows, weights kept. Δσ(R) = σ(ΔR), Δπ(R) = π(ΔR).
+
+use std::sync::Arc;
+
+use arrow::datatypes::SchemaRef;
+use datafusion::common::cast::as_boolean_array;
+use datafusion::error::Result;
+
+use crate::state::Delta;
+
+use super::expression::{Compiled, all_true, evaluate_all};
+use super::{Operator, StepContext};
+
+/// A predicate, then expressions over what passes it.
+pub(crate) struct Map {
+    pub(crate) predicate: Option<Compiled>,
+    pub(crate) output: Output,
+    pub(crate) schema: SchemaRef,
+}
+
+/// What a [`Map`] makes of a row.
+pub(crate) enum Output {
+    /// Some of its columns.
+    Columns(Vec<usize>),
+    /// The values of expressions.
+    Expressions(Vec<Compiled>),
+    /// All its columns, then the values of expressions.
+    Append(Vec<Compiled>),
+    /// One row of constants, at the first step, whatever the input.
+    Constant(Delta),
+}
+
+impl Operator for Map {
+    fn step(&mut self, inputs: &[&Delta], context: &mut StepContext) -> Result<Delta> {
+        if let Output::Constant(delta) = &self.output {
+            return Ok(if context.first { delta.clone() } else { Delta::empty(&self.schema) });
+        }
+        let Some(&input) = inputs.first() else { return Ok(Delta::empty(&self.schema)) };
+        let passed = self.passed(input, context)?;
+        if passed.is_empty() {
+            return Ok(Delta::empty(&self.schema));
+        }
+        let result = match &self.output {
+            Output::Columns(columns) => passed.project(columns)?.with_schema(&self.schema)?,
+            Output::Expressions(expressions) => {
+                let (kept, values) = evaluate_all(expressions, &passed, context)?;
+                with_columns(&self.schema, values, &kept)?
+            }
+            Output::Append(expressions) => {
+                let (kept, values) = evaluate_all(expressions, &passed, context)?;
+                let columns = kept.batch().columns().iter().cloned().chain(values).collect();
+                with_columns(&self.schema, columns, &kept)?
+            }
+            Output::Constant(_) => Delta::empty(&self.schema),
+        };
+        result.consolidate()
+    }
+
+    fn describe(&self) -> String {
+        let filter = self.predicate.as_ref().map(|predicate| format!("filter {}", predicate.text()));
+        let names = || self.schema.fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>().join(", ");
+        let project = match &self.output {
+            Output::Columns(columns) if self.predicate.is_some() && columns.len() == self.schema.fields().len() => None,
+            Output::Constant(_) => Some("constant rows".to_owned()),
+            _ => Some(format!("project {}", names())),
+        };
+        filter.into_iter().chain(project).collect::<Vec<_>>().join(", ")
+    }
+}
+
+impl Map {
+    fn passed(&self, input: &Delta, context: &mut StepContext) -> Result<Delta> {
+        let Some(predicate) = &self.predicate else { return Ok(input.clone()) };
+        let (kept, mask) = evaluate_all(std::slice::from_ref(predicate), input, context)?;
+        let Some(mask) = mask.first() else { return Ok(kept) };
+        let mask = as_boolean_array(mask)?;
+        if all_true(mask) { Ok(kept) } else { kept.filter(mask) }
+    }
+}
+
+/// The columns under a schema, with the weights of `rows`.
+pub(crate) fn with_columns(schema: &SchemaRef, columns: Vec<arrow::array::ArrayRef>, rows: &Delta) -> Result<Delta> {
+    let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(rows.len()));
+    let batch = arrow::record_batch::RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?;
+    Ok(Delta::new(batch, rows.weights().to_vec()))
+}
