@@ -1,0 +1,1 @@
+SELECT key, within_tolerance(quantity, CAST(line AS DECIMAL(18,3)), 5, 5, NULL, 1) AS near, round_money(quantity, 'EUR') AS money, array_remove_all(make_array(CASE WHEN flag THEN 'FLAG' END, CASE WHEN quantity < 0 THEN 'NEGATIVE' END), NULL) AS reasons FROM a

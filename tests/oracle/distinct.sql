@@ -1,0 +1,1 @@
+SELECT DISTINCT key, flag FROM a WHERE line < 3

@@ -1,0 +1,1 @@
+SELECT key, first_value(note ORDER BY at) AS first_note, first_value(quantity ORDER BY at) AS first_quantity, last_value(note ORDER BY at, line DESC) AS last_note, first_value(line ORDER BY at DESC NULLS LAST) AS latest_line FROM a GROUP BY key

@@ -1,0 +1,1 @@
+SELECT key, median(quantity) AS middle FROM a GROUP BY key

@@ -1,0 +1,1 @@
+SELECT key, quantity FROM a WHERE key IN (SELECT key FROM b WHERE line = 2)

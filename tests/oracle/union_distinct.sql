@@ -1,0 +1,1 @@
+SELECT key, line FROM a UNION SELECT key, line FROM b

@@ -1,0 +1,1 @@
+SELECT key, line, at FROM a WHERE at <= watermark()

@@ -1,0 +1,3 @@
+//! Everything that links DataFusion, in one binary.
+
+mod oracle;
