@@ -12,6 +12,8 @@ what is observed, derived and injected.
 
 import argparse
 import filecmp
+import gzip
+import json
 import pathlib
 import sys
 import tempfile
@@ -112,8 +114,16 @@ def unmet(cases, folder):
     return problems
 
 
+def named_employees(folder):
+    """The employees of the log whose names stand in a file: none should."""
+    with gzip.open(LOG, "rt", encoding="utf-8") as file:
+        names = [entry["id"] for entry in json.load(file)["objects"] if entry["type"] == "employees"]
+    text = "".join(path.read_text(encoding="utf-8") for path in sorted(folder.iterdir()))
+    return [f"`{name}` is named" for name in names if name in text]
+
+
 def check():
-    """The names of the files that differ from what the conversion writes now, and the cases that are not met."""
+    """The files that differ from what the conversion writes now, unmet cases, employees that are named."""
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         cases = convert(folder)
@@ -121,7 +131,7 @@ def check():
         shipped = sorted(path.name for path in OUTPUT.iterdir())
         same, _, _ = filecmp.cmpfiles(folder, OUTPUT, written, shallow=False)
         problems = [f"{name}: differs" for name in sorted({*written, *shipped} - set(same))]
-        problems += unmet(cases, folder)
+        problems += unmet(cases, folder) + named_employees(folder)
     if readme_with(cases) != README.read_text(encoding="utf-8"):
         problems.append("README.md: the table of cases differs")
     return problems

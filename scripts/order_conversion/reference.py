@@ -102,14 +102,15 @@ class Reference:
     def order_line_row(self, line):
         """One row: the log's quantity and price; site, currency and dates derived."""
         price_per = 10 if line.sku in SOLD_BY_TEN else 1
-        requested = business_days_after(line.released_at, 4 + draw(f"requested/{line.order_id}", 5))
-        promised = business_days_after(line.released_at, 6 + draw(f"promised/{line.order_id}", 7))
+        requested_days = 4 + draw(f"requested/{line.order_id}", 5)
+        promised_days = requested_days + draw(f"promised/{line.order_id}", 4)
         return {
             "order_id": line.order_id, "order_line": line.order_line, "customer_id": customer_id(line.customer),
             "sku": line.sku, "site": self.site[line.customer], "quantity": line.quantity, "uom": "EA",
             "unit_price": line.unit_price * price_per, "price_per": price_per,
-            "currency": self.currency[line.customer], "released_at": line.released_at, "requested_at": requested,
-            "promised_at": promised,
+            "currency": self.currency[line.customer], "released_at": line.released_at,
+            "requested_at": business_days_after(line.released_at, requested_days),
+            "promised_at": business_days_after(line.released_at, promised_days),
         }
 
     def items_ndjson(self):
