@@ -7,14 +7,13 @@ does and what must come of it; `convert_orders.py` writes the cases as a table i
 import collections
 
 from .malformed import malformed_lines
-from .observed import base
-from .text import draw, event_text, later, parse_time
+from .text import draw, event_text, later
 
 SOURCE = "injected"
 
 # number; what it is; the delivery line (or shipment, or event id) it is about; what must come of it
 Case = collections.namedtuple("Case", "number what about outcome")
-DeliveryLine = collections.namedtuple("DeliveryLine", "key shipment dispatch gate_out proof quantity")
+DeliveryLine = collections.namedtuple("DeliveryLine", "key shipment dispatch gate_out proof")
 
 
 class Faults:
@@ -31,13 +30,14 @@ class Faults:
         self.used, self.cases, self.rows, self.settled_at = set(), [], [], {}
 
     def choose(self, customer, quantity=1, lines_max=99):
-        """The first fitting delivery line in seeded order: delivered within a day without a failure, not split.
+        """The first fitting delivery line in seeded order.
 
-        Its shipment is not used by another case; only its last proof is more than a month before the log's end.
+        It is one that went plainly: not split, delivered within 20 hours without a failure, two months before the log
+        ends. Its shipment is in no other case.
         """
         candidates = []
         for package in self.log.packages.values():
-            quick = later(package.sent.time, hours=20) > package.delivered.time < "2024-04-01"
+            quick = package.delivered.time < min(later(package.sent.time, hours=20), "2024-04-01")
             if package.shipment_id in self.used or self.customer_of(package) != customer or not quick or package.failed:
                 continue
             if len(package.contents) <= lines_max:
@@ -50,7 +50,7 @@ class Faults:
         return DeliveryLine(
             (package.shipment_id, order, number), package.shipment_id,
             self.observed[f"{package.created.event_id}.{order}.{number}"], self.observed[package.sent.event_id],
-            self.observed[f"{package.delivered.event_id}.{order}.{number}"], quantity,
+            self.observed[f"{package.delivered.event_id}.{order}.{number}"],
         )
 
     def case(self, what, about, outcome, *events):
@@ -110,9 +110,9 @@ def proof(line, hours=3, **other):
 
 def injected(event_type, occurred_at, recorded_at, **fields):
     """A well-formed event of no observed source."""
-    event = base("", event_type, occurred_at)
-    del event["event_id"]
-    return {**event, "recorded_at": recorded_at, "source_system": SOURCE, **fields}
+    return {
+        "event_type": event_type, "occurred_at": occurred_at, "recorded_at": recorded_at, "source_system": SOURCE, **fields,
+    }
 
 
 def add_quantity_cases(faults):
