@@ -1,5 +1,10 @@
 //! A contract: the versioned schema of a source, compiled from the documented subset of JSON Schema 2020-12.
 
+mod compile;
+mod condition;
+mod constant;
+mod property;
+
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Fields, IntervalUnit, Schema, SchemaRef, TimeUnit};
@@ -117,6 +122,25 @@ impl Kind {
             Self::Array { element, nullable } => {
                 DataType::List(Arc::new(Field::new("item", element.data_type(), *nullable)))
             }
+        }
+    }
+}
+
+impl Kind {
+    /// What a value is, with its article, for messages: `an integer`.
+    pub fn describe(&self) -> &'static str {
+        match self {
+            Self::Text { .. } => "a text",
+            Self::Boolean => "a boolean",
+            Self::Integer { .. } => "an integer",
+            Self::Number { .. } => "a floating-point number",
+            Self::Decimal { .. } => "a decimal",
+            Self::Timestamp { .. } => "a date-time",
+            Self::Date => "a date",
+            Self::Time => "a time of day",
+            Self::Duration => "a duration",
+            Self::Object(_) => "an object",
+            Self::Array { .. } => "an array",
         }
     }
 }

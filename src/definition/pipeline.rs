@@ -18,6 +18,8 @@ pub struct Pipeline {
     pub owner: Option<String>,
     /// What it is for.
     pub description: Option<String>,
+    /// What its readers may expect, in the owner's words.
+    pub slo: Option<String>,
     /// Where time comes from.
     pub clock: Clock,
     /// In the order of the file, which is the order of rows within an epoch.
@@ -52,6 +54,8 @@ pub struct Source {
     pub owner: Option<String>,
     /// What it is.
     pub description: Option<String>,
+    /// What its readers may expect, in the owner's words.
+    pub slo: Option<String>,
     /// The schema of its rows.
     pub contract: Arc<Contract>,
     /// Where its rows come from.
@@ -138,6 +142,8 @@ pub struct Job {
     pub owner: Option<String>,
     /// What it says.
     pub description: Option<String>,
+    /// What its readers may expect, in the owner's words.
+    pub slo: Option<String>,
     /// The SELECT.
     pub sql: Arc<SourceText>,
     /// The job's grain, with the place of each column's name; empty where none is declared.

@@ -1,0 +1,240 @@
+//! Checks of one source: its input, what makes a row new, its event time.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::Compiler;
+use crate::definition::contract::{Contract, Kind};
+use crate::definition::fields::Named;
+use crate::definition::file::{EventTimeFile, SourceFile, StreamFile, UpsertFile};
+use crate::definition::name;
+use crate::definition::pipeline::{EventTime, Identity, Input, Late, Source, Start};
+use crate::definition::place;
+use crate::definition::read::Word;
+use crate::definition::subject;
+use crate::definition::tree::shorten;
+use crate::diagnostic::suggest;
+
+impl Compiler<'_> {
+    /// One source; none with a problem for each thing that is wrong with it.
+    pub(super) fn source(&mut self, source: &Named<SourceFile>) -> Option<Source> {
+        let file = &source.value;
+        let input = self.input(file);
+        let contract = file.contract.as_ref().and_then(|word| self.contract(word));
+        let columns = contract.as_ref().map(|contract| (self.identity(file, contract), self.event_time(file, contract)));
+        self.late(file);
+        let (identity, event_time) = columns?;
+        Some(Source {
+            name: source.name.as_str().into(),
+            span: source.span.clone(),
+            owner: file.about.owner.clone(),
+            description: file.about.description.clone(),
+            slo: file.about.slo.clone(),
+            contract: contract?,
+            input: input?,
+            identity: identity?,
+            event_time: event_time?,
+            late: file.late.as_ref().map(|late| late.value).unwrap_or_default(),
+        })
+    }
+
+    fn input(&mut self, file: &SourceFile) -> Option<Input> {
+        match (&file.jetstream, &file.files) {
+            (Some(stream), _) => self.stream_input(stream),
+            (None, Some(files)) => self.file_input(files),
+            (None, None) => None,
+        }
+    }
+
+    fn file_input(&mut self, word: &Word) -> Option<Input> {
+        match place::format(&word.value.value) {
+            Ok(format) => {
+                let path = place::locate(&self.file.text.path, &word.value).path;
+                Some(Input::File { path, format })
+            }
+            Err((message, help)) => {
+                self.value_problem(word, &message, "does not name an input file", &help);
+                None
+            }
+        }
+    }
+
+    fn stream_input(&mut self, file: &StreamFile) -> Option<Input> {
+        let stream = file.stream.as_ref().and_then(|stream| self.stream_name(stream));
+        let filters = file.subjects.as_ref().map(|subjects| subjects.value.as_slice()).unwrap_or_default();
+        let mut sound: Vec<&Word> = Vec::new();
+        for filter in filters {
+            if let Err((message, help)) = subject::check_filter(&filter.value.value) {
+                let message = format!("`{}` is not a subject: {message}", shorten(&filter.value.written));
+                self.value_problem(filter, &message, "is not a subject", &help);
+                continue;
+            }
+            if let Some(other) = sound.iter().find(|other| subject::overlap(&other.value.value, &filter.value.value)) {
+                let (this, other) = (shorten(&filter.value.written), shorten(&other.value.written));
+                let message = format!("`{this}` and `{other}` have subjects in common");
+                let help = "NATS refuses overlapping filters; keep the wider one, or make them disjoint";
+                self.report().problem(&filter.span, message, help);
+            }
+            sound.push(filter);
+        }
+        let complete = !filters.is_empty() && sound.len() == filters.len();
+        let subjects = complete.then(|| sound.iter().map(|filter| filter.value.value.clone()).collect());
+        Some(Input::JetStream { stream: stream?, subjects: subjects?, start: file.start.unwrap_or(Start::All) })
+    }
+
+    /// A stream's name as a server takes it.
+    pub(super) fn stream_name(&mut self, word: &Word) -> Option<String> {
+        if name::is_stream(&word.value.value) {
+            return Some(word.value.value.clone());
+        }
+        let message = format!("`{}` is not the name of a stream", shorten(&word.value.written));
+        let help = "a stream's name has no spaces, `.`, `*`, `>`, `/` or `\\`, as in `MILESTONES`";
+        self.value_problem(word, &message, "is not the name of a stream", help);
+        None
+    }
+
+    fn identity(&mut self, file: &SourceFile, contract: &Arc<Contract>) -> Option<Identity> {
+        let Some(upsert) = &file.upsert else {
+            if let Some(deleted) = &file.deleted {
+                let help = "add `upsert: [...]` with the columns that name a row, or leave `deleted` out";
+                self.report().problem(&deleted.span, "`deleted` needs `upsert`", help);
+            }
+            let unique = file.unique.as_ref().map(|unique| unique.value.as_slice()).unwrap_or_default();
+            return Some(Identity::Append { unique: self.key_columns(unique, "unique", contract)? });
+        };
+        let deleted = match &file.deleted {
+            Some(word) => self.deleted(word, contract).map(Some),
+            None => Some(None),
+        };
+        let (key, order_by) = self.upsert(upsert, contract);
+        Some(Identity::Upsert { key: key?, order_by: order_by?, deleted: deleted? })
+    }
+
+    fn upsert(&mut self, file: &UpsertFile, contract: &Arc<Contract>) -> (Option<Vec<usize>>, Option<Option<usize>>) {
+        let key = file.key.as_ref().and_then(|key| self.key_columns(&key.value, "upsert", contract));
+        let order_by = match &file.order_by {
+            Some(word) => self.order_by(word, contract).map(Some),
+            None => Some(None),
+        };
+        (key, order_by)
+    }
+
+    fn order_by(&mut self, word: &Word, contract: &Arc<Contract>) -> Option<usize> {
+        let (index, kind) = self.column(word, contract)?;
+        if matches!(kind, Kind::Object(_) | Kind::Array { .. } | Kind::Boolean | Kind::Duration) {
+            let message = format!("`{}` is {}, which has no order", shorten(&word.value.written), kind.describe());
+            self.report().problem(&word.span, message, "order by a number, a text, a date or a time");
+            return None;
+        }
+        Some(index)
+    }
+
+    fn deleted(&mut self, word: &Word, contract: &Arc<Contract>) -> Option<usize> {
+        let (index, kind) = self.column(word, contract)?;
+        if kind != &Kind::Boolean {
+            let help = columns_help(contract, |kind| kind == &Kind::Boolean, "boolean");
+            let message = format!("`{}` is {}, not a boolean", shorten(&word.value.written), kind.describe());
+            self.report().problem(&word.span, message, help);
+            return None;
+        }
+        Some(index)
+    }
+
+    /// Columns that name a row: required, never null, with values that can be compared.
+    fn key_columns(&mut self, words: &[Word], field: &str, contract: &Arc<Contract>) -> Option<Vec<usize>> {
+        let mut columns = Vec::new();
+        for word in words {
+            let Some((index, kind)) = self.column(word, contract) else { continue };
+            columns.push(index);
+            let Some(column) = contract.columns.get(index) else { continue };
+            let (shown, id) = (shorten(&word.value.written), &contract.id);
+            if matches!(kind, Kind::Object(_) | Kind::Array { .. }) {
+                let message = format!("`{shown}` is {}, so `{field}` can't name rows by it", kind.describe());
+                self.report().problem(&word.span, message, "use columns with single values");
+            } else if !column.required {
+                let message = format!("`{shown}` may be absent, so `{field}` can't name rows by it");
+                let help = format!("add `{shown}` to `required` of the contract `{id}`, or use another column");
+                self.report().problem(&word.span, message, help);
+            } else if column.nullable {
+                let message = format!("`{shown}` may be null, so `{field}` can't name rows by it");
+                let help = format!("take `null` out of its `type` in the contract `{id}`, or use another column");
+                self.report().problem(&word.span, message, help);
+            }
+        }
+        (columns.len() == words.len()).then_some(columns)
+    }
+
+    fn event_time(&mut self, file: &SourceFile, contract: &Arc<Contract>) -> Option<Option<EventTime>> {
+        let Some(event_time) = &file.event_time else { return Some(None) };
+        let column = event_time.column.as_ref().and_then(|word| self.time_column(word, contract));
+        Some(Some(EventTime {
+            column: column?,
+            lateness: event_time.lateness.as_ref().map_or(0, |lateness| lateness.value),
+            when: event_time.when.as_ref().map(|when| (when.value.value.clone(), when.span.clone())),
+            idle: self.idle(event_time)?,
+        }))
+    }
+
+    fn time_column(&mut self, word: &Word, contract: &Arc<Contract>) -> Option<usize> {
+        let (index, kind) = self.column(word, contract)?;
+        if matches!(kind, Kind::Timestamp { .. }) {
+            return Some(index);
+        }
+        let message = format!("`{}` is {}, not a date-time", shorten(&word.value.written), kind.describe());
+        let help = columns_help(contract, |kind| matches!(kind, Kind::Timestamp { .. }), "date-time");
+        self.report().problem(&word.span, message, help);
+        None
+    }
+
+    fn idle(&mut self, file: &EventTimeFile) -> Option<Option<crate::types::Micros>> {
+        match &file.idle {
+            Some(idle) if idle.value == 0 => {
+                let help = "a source would always count as silent; leave `idle` out, or write how long it may be silent";
+                self.report().problem(&idle.span, "`idle` can't be zero", help);
+                None
+            }
+            idle => Some(idle.as_ref().map(|idle| idle.value)),
+        }
+    }
+
+    fn late(&mut self, file: &SourceFile) {
+        let Some(late) = file.late.as_ref().filter(|late| late.value != Late::Apply) else { return };
+        if file.event_time.is_none() {
+            let help = "without an event time no row is late; add `event_time`, or leave `late` out";
+            self.report().problem(&late.span, "`late` needs `event_time`", help);
+        }
+    }
+
+    /// A column of the contract by name.
+    fn column<'c>(&mut self, word: &Word, contract: &'c Arc<Contract>) -> Option<(usize, &'c Kind)> {
+        let index = contract.column_index(&word.value.value);
+        let found = index.and_then(|index| contract.columns.get(index).map(|column| (index, &column.kind)));
+        if found.is_none() {
+            let names = contract.columns.iter().map(|column| column.name.as_str());
+            let message = format!("the contract `{}` has no column `{}`", contract.id, shorten(&word.value.written));
+            let help = suggest(&word.value.written, names);
+            self.report().problem(&word.span, message, help);
+        }
+        found
+    }
+
+    /// Where in the file a subject that `subject` overlaps is read from `stream`, with the source's name.
+    pub(super) fn reads(&self, stream: &str, written: &str) -> Option<(&str, Range<usize>)> {
+        self.file.sources.iter().find_map(|source| {
+            let input = source.value.jetstream.as_ref()?;
+            let filters = input.subjects.as_ref()?;
+            let same = input.stream.as_ref()?.value.value == stream;
+            let filter = filters.value.iter().find(|filter| subject::overlap(&filter.value.value, written))?;
+            same.then(|| (source.name.as_str(), filter.span.clone()))
+        })
+    }
+}
+
+fn columns_help(contract: &Contract, fits: impl Fn(&Kind) -> bool, what: &str) -> String {
+    let fitting = contract.columns.iter().filter(|column| fits(&column.kind));
+    let names: Vec<String> = fitting.map(|column| format!("`{}`", column.name)).collect();
+    match names.as_slice() {
+        [] => format!("the contract `{}` has no {what} column", contract.id),
+        names => format!("{what} columns are {}", names.join(", ")),
+    }
+}

@@ -1,0 +1,232 @@
+//! The pipeline file as written: every field in its form, nothing looked up yet. What is wrong with a field leaves it
+//! out and is reported; [`super::compile`] checks the rest.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::fields::{Fields, Named, read_words};
+use super::grammar::{self, CLOCKS, LATE};
+use super::pipeline::{Clock, Late, Start};
+use super::read::{Placed, Report, Word};
+use super::tree::{Content, Node, shorten};
+use crate::diagnostic::{Diagnostics, SourceText};
+use crate::types::Micros;
+
+/// The whole file.
+#[derive(Debug)]
+pub(crate) struct PipelineFile {
+    pub(crate) text: Arc<SourceText>,
+    pub(crate) name: Option<Word>,
+    pub(crate) about: About,
+    pub(crate) clock: Option<Placed<Clock>>,
+    pub(crate) sources: Vec<Named<SourceFile>>,
+    pub(crate) jobs: Vec<Named<JobFile>>,
+    pub(crate) sinks: Vec<SinkFile>,
+    pub(crate) max_rows: Option<u64>,
+    pub(crate) max_wait: Option<Placed<Micros>>,
+}
+
+/// For people.
+#[derive(Debug, Default)]
+pub(crate) struct About {
+    pub(crate) owner: Option<String>,
+    pub(crate) description: Option<String>,
+    pub(crate) slo: Option<String>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct SourceFile {
+    pub(crate) about: About,
+    pub(crate) contract: Option<Word>,
+    pub(crate) jetstream: Option<StreamFile>,
+    pub(crate) files: Option<Word>,
+    pub(crate) unique: Option<Placed<Vec<Word>>>,
+    pub(crate) upsert: Option<UpsertFile>,
+    pub(crate) deleted: Option<Word>,
+    pub(crate) event_time: Option<EventTimeFile>,
+    pub(crate) late: Option<Placed<Late>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct StreamFile {
+    pub(crate) stream: Option<Word>,
+    pub(crate) subjects: Option<Placed<Vec<Word>>>,
+    pub(crate) start: Option<Start>,
+}
+
+#[derive(Debug)]
+pub(crate) struct UpsertFile {
+    pub(crate) span: Range<usize>,
+    pub(crate) key: Option<Placed<Vec<Word>>>,
+    pub(crate) order_by: Option<Word>,
+}
+
+#[derive(Debug)]
+pub(crate) struct EventTimeFile {
+    pub(crate) column: Option<Word>,
+    pub(crate) lateness: Option<Placed<Micros>>,
+    pub(crate) when: Option<Word>,
+    pub(crate) idle: Option<Placed<Micros>>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct JobFile {
+    pub(crate) about: About,
+    pub(crate) sql: Option<Word>,
+    pub(crate) key: Option<Placed<Vec<Word>>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct SinkFile {
+    pub(crate) span: Range<usize>,
+    pub(crate) job: Option<Word>,
+    pub(crate) jetstream: Option<StreamSinkFile>,
+    pub(crate) parquet: Option<ParquetFile>,
+}
+
+#[derive(Debug)]
+pub(crate) struct StreamSinkFile {
+    pub(crate) stream: Option<Word>,
+    pub(crate) subject: Option<Word>,
+}
+
+#[derive(Debug)]
+pub(crate) struct ParquetFile {
+    pub(crate) path: Option<Word>,
+    pub(crate) every: Option<Placed<Micros>>,
+}
+
+impl PipelineFile {
+    /// Reads the tree of a whole file; none if it is no mapping.
+    pub(crate) fn read(root: &Node, text: &Arc<SourceText>, problems: &mut Diagnostics) -> Option<Self> {
+        let report = &mut Report { file: text, problems };
+        let fields = Fields::open(root, &grammar::PIPELINE, &(0..0), report)?;
+        let batch = fields.get("batch").and_then(|node| Fields::open(node, &grammar::BATCH, &node.span, report));
+        Some(Self {
+            text: Arc::clone(text),
+            name: fields.word("pipeline", report),
+            about: About::read(&fields, report),
+            clock: fields.choice("clock", CLOCKS, &[Clock::Broker, Clock::EventTime], report),
+            sources: fields.named("sources", &grammar::SOURCE, report, SourceFile::read),
+            jobs: fields.named("jobs", &grammar::JOB, report, JobFile::read),
+            sinks: fields.many("sinks", &grammar::SINK, report, SinkFile::read),
+            max_rows: batch.as_ref().and_then(|batch| batch.integer("max_rows", report)),
+            max_wait: batch.as_ref().and_then(|batch| batch.duration("max_wait", report)),
+        })
+    }
+}
+
+impl About {
+    fn read(fields: &Fields<'_>, report: &mut Report<'_>) -> Self {
+        let mut text = |name| fields.word(name, report).map(|word| word.value.value);
+        Self { owner: text("owner"), description: text("description"), slo: text("slo") }
+    }
+}
+
+impl SourceFile {
+    fn read(fields: &Fields<'_>, report: &mut Report<'_>) -> Self {
+        Self {
+            about: About::read(fields, report),
+            contract: fields.word("contract", report),
+            jetstream: fields.get("jetstream").and_then(|node| StreamFile::read(node, report)),
+            files: fields.word("files", report),
+            unique: fields.words("unique", report),
+            upsert: fields.get("upsert").and_then(|node| UpsertFile::read(node, report)),
+            deleted: fields.word("deleted", report),
+            event_time: fields.get("event_time").and_then(|node| EventTimeFile::read(node, report)),
+            late: fields.choice("late", LATE, &[Late::Apply, Late::Divert, Late::Drop], report),
+        }
+    }
+}
+
+impl StreamFile {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let fields = Fields::open(node, &grammar::STREAM_INPUT, &node.span, report)?;
+        Some(Self {
+            stream: fields.word("stream", report),
+            subjects: fields.words("subjects", report),
+            start: fields.get("start").and_then(|node| read_start(node, report)),
+        })
+    }
+}
+
+fn read_start(node: &Node, report: &mut Report<'_>) -> Option<Start> {
+    match &node.content {
+        Content::Text(text) if text.value == "all" => Some(Start::All),
+        Content::Map(_) => {
+            let fields = Fields::open(node, &grammar::START, &node.span, report)?;
+            if let Some(sequence) = fields.integer("sequence", report) {
+                return Some(Start::Sequence(sequence));
+            }
+            let time = fields.word("time", report)?;
+            let instant = chrono::DateTime::parse_from_rfc3339(&time.value.value).ok();
+            if instant.is_none() {
+                let message = format!("`{}` is not an instant", shorten(&time.value.written));
+                report.problem(&time.span, message, "date, time and offset as in `2026-11-01T00:00:00Z`");
+            }
+            instant.map(|instant| Start::Time(instant.timestamp_micros()))
+        }
+        _ => {
+            let help = "write `all`, `{ sequence: 1 }` or `{ time: 2026-11-01T00:00:00Z }`";
+            report.mismatch(node, "`start`", "`all`, a sequence or a time", help);
+            None
+        }
+    }
+}
+
+impl UpsertFile {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let span = node.span.clone();
+        match &node.content {
+            Content::Map(_) => {
+                let fields = Fields::open(node, &grammar::UPSERT, &node.span, report)?;
+                Some(Self { span, key: fields.words("key", report), order_by: fields.word("order_by", report) })
+            }
+            _ => Some(Self { span, key: Some(read_words(node, "upsert", report)), order_by: None }),
+        }
+    }
+}
+
+impl EventTimeFile {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        match &node.content {
+            Content::Map(_) => {
+                let fields = Fields::open(node, &grammar::EVENT_TIME, &node.span, report)?;
+                Some(Self {
+                    column: fields.word("column", report),
+                    lateness: fields.duration("lateness", report),
+                    when: fields.word("when", report),
+                    idle: fields.duration("idle", report),
+                })
+            }
+            _ => {
+                let column = report.word(node, "`event_time`");
+                Some(Self { column, lateness: None, when: None, idle: None })
+            }
+        }
+    }
+}
+
+impl JobFile {
+    fn read(fields: &Fields<'_>, report: &mut Report<'_>) -> Self {
+        Self {
+            about: About::read(fields, report),
+            sql: fields.word("sql", report),
+            key: fields.words("key", report),
+        }
+    }
+}
+
+impl SinkFile {
+    fn read(fields: &Fields<'_>, report: &mut Report<'_>) -> Self {
+        let jetstream = fields.get("jetstream").and_then(|node| {
+            let fields = Fields::open(node, &grammar::STREAM_SINK, &node.span, report)?;
+            Some(StreamSinkFile { stream: fields.word("stream", report), subject: fields.word("subject", report) })
+        });
+        let parquet = fields.get("parquet").and_then(|node| {
+            let fields = Fields::open(node, &grammar::PARQUET_SINK, &node.span, report)?;
+            Some(ParquetFile { path: fields.word("path", report), every: fields.duration("every", report) })
+        });
+        Self { span: fields.span.clone(), job: fields.word("job", report), jetstream, parquet }
+    }
+}

@@ -1,0 +1,215 @@
+//! The format of the pipeline file as data: which fields there are, what each takes, which are needed, which are to come.
+//! The reader and `milepost schema` both follow these tables, so neither can know a field that the other does not.
+
+use super::read::Later;
+
+/// A kind of mapping in the pipeline file.
+#[derive(Debug)]
+pub(crate) struct Shape {
+    /// For messages: `a source`.
+    pub(crate) what: &'static str,
+    /// In the order in which help lists them.
+    pub(crate) fields: &'static [Field],
+    /// Fields that are recognised and refused.
+    pub(crate) later: &'static [Later],
+}
+
+/// One field of a mapping.
+#[derive(Debug)]
+pub(crate) struct Field {
+    pub(crate) name: &'static str,
+    pub(crate) form: Form,
+    pub(crate) need: Need,
+    /// One sentence for the JSON Schema.
+    pub(crate) about: &'static str,
+}
+
+/// Whether a field may be left out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Need {
+    Required,
+    Optional,
+    /// Exactly one of the fields marked so must be there.
+    OneOf,
+    /// At most one of the fields marked so may be there.
+    AtMostOne,
+}
+
+/// What a field takes.
+#[derive(Debug)]
+pub(crate) enum Form {
+    /// A text that is not empty.
+    Text,
+    /// The name of a pipeline: also `-`.
+    PipelineName,
+    /// A number with a unit.
+    Duration,
+    /// A whole number, both bounds included.
+    Integer(u64, u64),
+    /// One of some words.
+    Choice(&'static [&'static str]),
+    /// A list of texts, at least one.
+    Texts,
+    /// A mapping.
+    One(&'static Shape),
+    /// A mapping from names to mappings.
+    Named(&'static Shape),
+    /// A list of mappings.
+    Many(&'static Shape),
+    /// The short form, or the long.
+    Either(&'static Form, &'static Form),
+}
+
+/// The most events that one micro-batch may hold.
+pub(crate) const BATCH_ROWS_MAX: u64 = 1_000_000;
+
+/// The values of `clock`.
+pub(crate) const CLOCKS: &[&str] = &["broker", "event_time"];
+
+/// The values of `late`.
+pub(crate) const LATE: &[&str] = &["apply", "divert", "drop"];
+
+const fn field(name: &'static str, form: Form, need: Need, about: &'static str) -> Field {
+    Field { name, form, need, about }
+}
+
+const fn later(name: &'static str, instead: &'static str) -> Later {
+    Later { name, instead }
+}
+
+const OWNER: Field = field("owner", Form::Text, Need::Optional, "Who answers for it.");
+const DESCRIPTION: Field = field("description", Form::Text, Need::Optional, "What it is for.");
+const SLO: Field = field("slo", Form::Text, Need::Optional, "What its readers may expect, in words.");
+
+/// The whole file.
+pub(crate) static PIPELINE: Shape = Shape {
+    what: "a pipeline",
+    fields: &[
+        field("pipeline", Form::PipelineName, Need::Required, "Names the state directory, consumers and metrics."),
+        OWNER,
+        DESCRIPTION,
+        SLO,
+        field("clock", Form::Choice(CLOCKS), Need::Optional, "Where time comes from; `broker` if a source is a JetStream one."),
+        field("sources", Form::Named(&SOURCE), Need::Required, "The tables that jobs read, by the name that SQL uses."),
+        field("jobs", Form::Named(&JOB), Need::Required, "One SELECT each, by the name that SQL uses."),
+        field("sinks", Form::Many(&SINK), Need::Optional, "Where the rows or the changes of a job go."),
+        field("batch", Form::One(&BATCH), Need::Optional, "When a micro-batch closes; also when the sources run dry."),
+    ],
+    later: &[later("dead_letters", "leave it out: every dead letter is kept, and none stops the pipeline")],
+};
+
+pub(crate) static SOURCE: Shape = Shape {
+    what: "a source",
+    fields: &[
+        field("contract", Form::Text, Need::Required, "The contract, a JSON Schema file, relative to this file."),
+        field("jetstream", Form::One(&STREAM_INPUT), Need::OneOf, "Read from a stream."),
+        field("files", Form::Text, Need::OneOf, "Read from a file (`.ndjson`, `.jsonl`, `.json`, `.csv`), relative to this file."),
+        field("unique", Form::Texts, Need::AtMostOne, "Of rows with the same values in these columns the first wins."),
+        field("upsert", Form::Either(&Form::Texts, &Form::One(&UPSERT)), Need::AtMostOne, "The last row of a key is the key's row."),
+        field("deleted", Form::Text, Need::Optional, "A boolean column; true removes the key's row."),
+        field("event_time", Form::Either(&Form::Text, &Form::One(&EVENT_TIME)), Need::Optional, "The column that says when it happened."),
+        field("late", Form::Choice(LATE), Need::Optional, "What happens to a row behind the watermark; `apply`."),
+        OWNER,
+        DESCRIPTION,
+        SLO,
+    ],
+    later: &[
+        later("archive", "leave it out: `start: all` replays from the stream, as far back as the stream reaches"),
+        later("snapshot", "leave it out: use `upsert`, and `deleted` for rows that go"),
+        later("history", "leave it out: jobs see the rows as they are now"),
+        later("retain", "leave it out: every row is kept"),
+        later("watch", "leave it out: a file is read once, from start to end"),
+        later("dead_letters", "leave it out: every dead letter is kept, and none stops the pipeline"),
+    ],
+};
+
+pub(crate) static STREAM_INPUT: Shape = Shape {
+    what: "`jetstream` of a source",
+    fields: &[
+        field("stream", Form::Text, Need::Required, "The stream's name."),
+        field("subjects", Form::Texts, Need::Required, "The subjects to read; `*` and `>` as in NATS."),
+        field("start", Form::Either(&Form::Choice(&["all"]), &Form::One(&START)), Need::Optional, "Where to start the first time; `all`."),
+    ],
+    later: &[],
+};
+
+pub(crate) static START: Shape = Shape {
+    what: "`start`",
+    fields: &[
+        field("sequence", Form::Integer(1, u64::MAX), Need::OneOf, "The first stream sequence to read."),
+        field("time", Form::Text, Need::OneOf, "Messages received from this instant on, RFC 3339 with an offset."),
+    ],
+    later: &[],
+};
+
+pub(crate) static UPSERT: Shape = Shape {
+    what: "`upsert`",
+    fields: &[
+        field("key", Form::Texts, Need::Required, "The columns that name a row."),
+        field("order_by", Form::Text, Need::Optional, "The row with the highest value wins, not the last."),
+    ],
+    later: &[],
+};
+
+pub(crate) static EVENT_TIME: Shape = Shape {
+    what: "`event_time`",
+    fields: &[
+        field("column", Form::Text, Need::Required, "A date-time column of the contract."),
+        field("lateness", Form::Duration, Need::Optional, "How far the watermark stays behind the newest event; `0s`."),
+        field("when", Form::Text, Need::Optional, "Only rows that satisfy this SQL predicate move the watermark."),
+        field("idle", Form::Duration, Need::Optional, "After this much silence the source follows the clock; never."),
+    ],
+    later: &[],
+};
+
+pub(crate) static JOB: Shape = Shape {
+    what: "a job",
+    fields: &[
+        field("sql", Form::Text, Need::Required, "The file with the SELECT, relative to this file."),
+        field("key", Form::Texts, Need::Optional, "The job's grain: the columns that name a row."),
+        OWNER,
+        DESCRIPTION,
+        SLO,
+    ],
+    later: &[
+        later("history", "leave it out: the job's table holds its rows as they are now"),
+        later("retain", "leave it out: every row is kept; a WHERE with `watermark()` lets rows go"),
+    ],
+};
+
+pub(crate) static SINK: Shape = Shape {
+    what: "a sink",
+    fields: &[
+        field("job", Form::Text, Need::Required, "The job whose rows or changes go there."),
+        field("jetstream", Form::One(&STREAM_SINK), Need::OneOf, "A change stream: one message a change."),
+        field("parquet", Form::One(&PARQUET_SINK), Need::OneOf, "A table of Parquet files."),
+    ],
+    later: &[],
+};
+
+pub(crate) static STREAM_SINK: Shape = Shape {
+    what: "`jetstream` of a sink",
+    fields: &[
+        field("stream", Form::Text, Need::Required, "The stream's name; it is created if it is missing."),
+        field("subject", Form::Text, Need::Required, "Literal tokens and, for each column of the job's key, `{column}`."),
+    ],
+    later: &[],
+};
+
+pub(crate) static PARQUET_SINK: Shape = Shape {
+    what: "`parquet`",
+    fields: &[
+        field("path", Form::Text, Need::Required, "Where the table lies, relative to `--home`."),
+        field("every", Form::Duration, Need::Optional, "A new version at most this often; `5s`."),
+    ],
+    later: &[later("partition_by", "leave it out: the table is written as one partition, sorted by the job's key")],
+};
+
+pub(crate) static BATCH: Shape = Shape {
+    what: "`batch`",
+    fields: &[
+        field("max_rows", Form::Integer(1, BATCH_ROWS_MAX), Need::Optional, "Messages in a batch, at most; 16384."),
+        field("max_wait", Form::Duration, Need::Optional, "How long the first row of a batch waits, at most; `100ms`."),
+    ],
+    later: &[],
+};
