@@ -1,5 +1,7 @@
 //! Sources: where raw messages come from, in stream order, at a position of our own.
 
+pub mod file;
+
 use futures::future::BoxFuture;
 
 use crate::error::Result;
