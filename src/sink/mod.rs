@@ -1,5 +1,13 @@
 //! Sinks: whole Parquet tables and change streams.
 
+pub mod body;
+pub mod change_stream;
+pub mod event;
+pub mod ledger;
+pub mod subject;
+mod body_schema;
+mod change_target;
+
 use arrow::record_batch::RecordBatch;
 use futures::future::BoxFuture;
 

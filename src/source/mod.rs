@@ -1,6 +1,12 @@
 //! Sources: where raw messages come from, in stream order, at a position of our own.
 
 pub mod file;
+pub mod connect;
+pub mod jetstream;
+pub mod server;
+mod delivery;
+mod feed;
+mod stream_state;
 
 use futures::future::BoxFuture;
 

@@ -1,0 +1,142 @@
+//! The stream that a change stream is published on: created with what the promises need, or checked, never altered.
+
+use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
+use async_nats::jetstream::{Context, ErrorCode};
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
+
+use super::subject::covers;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Creates `stream` for messages that `filters` select if it is missing: on files, without limits, without deletion,
+/// with atomic batches, and with the subjects of [`marker_filter`]. An existing stream is checked and left as it is.
+/// Several jobs may share a stream; create it with the filters of all of them.
+///
+/// # Errors
+/// `Definition` where an existing stream doesn't take the subjects or may lose messages (the text names the setting and
+/// the command that mends it), or where the broker refuses the settings; `Unavailable` where it doesn't answer.
+pub async fn ensure_stream(context: &Context, stream: &str, filters: &[String]) -> Result<()> {
+    let doing = || format!("opening the change stream `{stream}`");
+    let existing = match context.get_stream(stream).await {
+        Ok(existing) => existing,
+        Err(error) => match error.kind() {
+            GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                return create(context, stream, filters).await;
+            }
+            GetStreamErrorKind::EmptyName | GetStreamErrorKind::InvalidStreamName => {
+                return Err(Error::new(ErrorKind::Definition, format!("`{stream}` is not a stream name")));
+            }
+            _ => return Err(Error::caused(ErrorKind::Unavailable, doing(), error.to_string())),
+        },
+    };
+    let problems = problems(&existing.cached_info().config, filters);
+    if problems.is_empty() {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Definition, format!("stream `{stream}` can't carry changes: {}", problems.join("; "))))
+}
+
+/// The subjects for a stream's marker messages, one a pipeline, outside what consumers of changes ask for.
+pub fn marker_filter(stream: &str) -> String {
+    format!("_milepost.{stream}.*")
+}
+
+async fn create(context: &Context, stream: &str, filters: &[String]) -> Result<()> {
+    context.create_stream(settings(stream, filters)).await.map(|_| ()).map_err(|error| {
+        let kind = match error.kind() {
+            CreateStreamErrorKind::JetStream(cause) if cause.code() < 500 => ErrorKind::Definition,
+            _ => ErrorKind::Unavailable,
+        };
+        Error::caused(kind, format!("creating stream `{stream}` for subjects `{}`", filters.join("`, `")), error.to_string())
+    })
+}
+
+fn settings(stream: &str, filters: &[String]) -> Config {
+    let mut subjects = filters.to_vec();
+    subjects.push(marker_filter(stream));
+    Config {
+        name: stream.to_owned(),
+        description: Some("changes published by milepost".to_owned()),
+        subjects,
+        retention: RetentionPolicy::Limits,
+        storage: StorageType::File,
+        max_messages: -1,
+        max_messages_per_subject: -1,
+        max_bytes: -1,
+        discard: DiscardPolicy::New,
+        num_replicas: 1,
+        deny_delete: true,
+        deny_purge: true,
+        allow_direct: true,
+        allow_atomic_publish: true,
+        ..Config::default()
+    }
+}
+
+/// What keeps a stream with this configuration from carrying changes, each with the way to mend it.
+fn problems(config: &Config, filters: &[String]) -> Vec<String> {
+    let name = &config.name;
+    let mut problems = Vec::new();
+    for filter in filters.iter().filter(|filter| !config.subjects.iter().any(|subject| covers(subject, filter))) {
+        let mut subjects = config.subjects.clone();
+        subjects.push(filter.clone());
+        problems.push(format!(
+            "its subjects `{}` don't cover `{filter}` (`nats stream edit {name} --subjects \"{}\"`)",
+            config.subjects.join("`, `"),
+            subjects.join(",")
+        ));
+    }
+    let limits = [
+        (!config.max_age.is_zero(), "max_age", "--max-age=0"),
+        (config.max_messages > 0, "max_msgs", "--max-msgs=-1"),
+        (config.max_messages_per_subject > 0, "max_msgs_per_subject", "--max-msgs-per-subject=-1"),
+        (config.max_bytes > 0, "max_bytes", "--max-bytes=-1"),
+    ];
+    for (_, setting, mend) in limits.into_iter().filter(|(limited, _, _)| *limited) {
+        problems.push(format!("`{setting}` removes messages that later revisions rest on (`nats stream edit {name} {mend}`)"));
+    }
+    let others = [
+        (config.retention != RetentionPolicy::Limits, "its retention deletes what is consumed; create it with `--retention limits`"),
+        (config.storage == StorageType::Memory, "it forgets everything when the broker restarts; create it with `--storage file`"),
+        (config.no_ack, "it doesn't acknowledge what it stores; create it without `--no-ack`"),
+        (config.sealed, "it is sealed; publish on another stream"),
+        (config.mirror.is_some(), "it is a mirror; publish on its origin"),
+        (config.subject_transform.is_some(), "it renames subjects; create it without `--transform-source`"),
+    ];
+    problems.extend(others.into_iter().filter(|(wrong, _)| *wrong).map(|(_, text)| text.to_owned()));
+    problems
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn each_setting_that_may_lose_messages_is_named_with_its_remedy() {
+        let good = || settings("T", &["t.*".to_owned()]);
+        let cases: [(fn(&mut Config), Option<&str>); 12] = [
+            (|_| {}, None),
+            (|config| config.subjects = vec!["t.>".to_owned()], None),
+            (|config| config.max_messages = 0, None),
+            (|config| config.subjects = vec!["t.a".to_owned()], Some("`nats stream edit T --subjects \"t.a,t.*\"`")),
+            (|config| config.max_age = Duration::from_secs(60), Some("`nats stream edit T --max-age=0`")),
+            (|config| config.max_messages = 10, Some("`nats stream edit T --max-msgs=-1`")),
+            (|config| config.max_messages_per_subject = 1, Some("`nats stream edit T --max-msgs-per-subject=-1`")),
+            (|config| config.max_bytes = 10, Some("`nats stream edit T --max-bytes=-1`")),
+            (|config| config.retention = RetentionPolicy::WorkQueue, Some("`--retention limits`")),
+            (|config| config.storage = StorageType::Memory, Some("`--storage file`")),
+            (|config| config.no_ack = true, Some("`--no-ack`")),
+            (|config| config.sealed = true, Some("sealed")),
+        ];
+        for (change, expected) in cases {
+            let mut config = good();
+            change(&mut config);
+            let found = problems(&config, &["t.*".to_owned()]);
+            match expected {
+                None => assert!(found.is_empty(), "{found:?}"),
+                Some(text) => assert!(found.len() == 1 && found[0].contains(text), "{text}: {found:?}"),
+            }
+        }
+    }
+}
