@@ -1,5 +1,7 @@
 //! Sinks: whole Parquet tables and change streams.
 
+pub mod table;
+
 use arrow::record_batch::RecordBatch;
 use futures::future::BoxFuture;
 
