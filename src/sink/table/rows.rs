@@ -200,7 +200,7 @@ mod tests {
     fn no_rows_make_one_empty_file() {
         for batches in [&[][..], &[&[][..]][..]] {
             let files = sorted(batches).cut(LIMITS, b"t");
-            assert_eq!(files.iter().map(|file| file.range.clone()).collect::<Vec<_>>(), [0..0]);
+            assert_eq!((files.len(), files[0].range.clone()), (1, 0..0));
         }
     }
 

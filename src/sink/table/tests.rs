@@ -41,6 +41,9 @@ fn marked(ids: std::ops::Range<i64>, mark: i64) -> RecordBatch {
         .expect("a batch")
 }
 
+/// What somebody else does to a path.
+type Deed = fn(&Path);
+
 struct Table {
     home: TempDir,
     store: TableStore,
@@ -286,7 +289,7 @@ fn a_failed_publication_gives_its_space_back_and_its_number_is_not_used_again() 
 
 #[test]
 fn a_damaged_file_is_corrupt_and_is_not_linked_into_the_next_version() {
-    let damages: [(&str, fn(&Path)); 3] = [
+    let damages: [(&str, Deed); 3] = [
         ("a flipped bit", |path| {
             let mut bytes = fs::read(path).expect("a file");
             let middle = bytes.len() / 2;
@@ -329,7 +332,7 @@ fn a_damaged_manifest_is_corrupt_and_the_next_publication_heals_it() {
 
 #[test]
 fn a_path_that_something_else_occupies_is_refused_and_left_alone() {
-    let occupations: [(&str, fn(&Path)); 4] = [
+    let occupations: [(&str, Deed); 4] = [
         ("a directory", |home| fs::create_dir_all(home.join(PATH)).expect("created")),
         ("a file", |home| {
             fs::create_dir_all(home.join("kpi")).expect("created");
