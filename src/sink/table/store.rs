@@ -51,6 +51,9 @@ pub struct TableVersion {
     pub files: Vec<TableFile>,
 }
 
+/// What is published: the rows, their schema, and the key that sorts them.
+pub(super) type Rows<'a> = (&'a [RecordBatch], &'a SchemaRef, &'a [String]);
+
 /// What a publication has just done; a test may look around, or stop it there as a crash would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Step {
@@ -115,17 +118,28 @@ impl TableStore {
         meta: &TableMeta,
         now: Micros,
     ) -> Result<TableVersion> {
-        let published = self.publish_observed((rows, schema, key), meta, now, &mut |_| Ok(()));
+        self.publish_observed((rows, schema, key), meta, now, &mut |_| Ok(()))
+    }
+
+    /// The same; `observe` is called after each step.
+    pub(super) fn publish_observed(
+        &mut self,
+        rows: Rows<'_>,
+        meta: &TableMeta,
+        now: Micros,
+        observe: &mut dyn FnMut(Step) -> Result<()>,
+    ) -> Result<TableVersion> {
+        let published = self.attempt(rows, meta, now, observe);
         if published.is_err() {
             self.discard_begun();
         }
         published
     }
 
-    /// The same; `observe` is called after each step, and its error ends the publication there.
-    pub(super) fn publish_observed(
+    /// The same without tidying up after an error, so that an error of `observe` is like a crash after that step.
+    pub(super) fn attempt(
         &mut self,
-        (rows, schema, key): (&[RecordBatch], &SchemaRef, &[String]),
+        (rows, schema, key): Rows<'_>,
         meta: &TableMeta,
         now: Micros,
         observe: &mut dyn FnMut(Step) -> Result<()>,
@@ -269,10 +283,14 @@ impl TableStore {
         }
     }
 
-    /// Gives back the space of a publication that failed, so that trying again and again does not fill the disk.
+    /// Gives back the space of a publication that failed, so that trying again and again does not fill the disk. What
+    /// may have become current stays.
     fn discard_begun(&self) {
         let versions = self.path.versions(&self.home);
-        let is_it = |entry: &&Entry| entry.number == self.begun && entry.kind != EntryKind::Version;
+        let current = self.current_entry();
+        let may_be_current = !current.is_ok_and(|entry| entry.is_none_or(|entry| entry.number != self.begun));
+        let is_it =
+            |entry: &&Entry| entry.number == self.begun && (entry.kind != EntryKind::Version || !may_be_current);
         for entry in self.entries().unwrap_or_default().iter().filter(is_it) {
             if let Err(error) = remove(&versions, entry) {
                 tracing::warn!(entry = entry.name, %error, "could not remove an unfinished table version");

@@ -232,7 +232,7 @@ fn check_death(death: usize) -> bool {
     table.publish(&marked(0..300, 1), 1, 0).expect("published");
     let (mut done, mut was_current) = (0, false);
     let batch = marked(0..310, 2);
-    let published = table.store.publish_observed(
+    let published = table.store.attempt(
         (std::slice::from_ref(&batch), &batch.schema(), &["id".to_owned()]),
         &meta(2),
         MINUTE,
@@ -275,16 +275,57 @@ fn dying_after_any_step_leaves_a_whole_version_and_no_number_is_used_again() {
 fn a_failed_publication_gives_its_space_back_and_its_number_is_not_used_again() {
     let mut table = Table::new();
     table.publish(&marked(0..10, 1), 1, 0).expect("published");
-    // Something takes the path while the version is written.
-    let link = table.link();
+    let (link, batch) = (table.link(), marked(0..10, 2));
+    let target = fs::read_link(&link).expect("a link");
+    for occupied_after in [Step::Begun, Step::FileWritten, Step::LinkMade] {
+        let published = table.store.publish_observed(
+            (std::slice::from_ref(&batch), &batch.schema(), &["id".to_owned()]),
+            &meta(2),
+            0,
+            &mut |step| {
+                if step == occupied_after {
+                    fs::remove_file(&link).expect("removed");
+                    fs::write(&link, "foreign").expect("written");
+                }
+                Ok(())
+            },
+        );
+        assert_eq!(published.expect_err("occupied").kind(), ErrorKind::Definition, "{occupied_after:?}");
+        assert_eq!(fs::read(&link).expect("still there"), b"foreign", "{occupied_after:?}");
+        let is_leftover = |name: &String| name.ends_with("-partial") || name.ends_with("-link");
+        assert!(!table.versions().iter().any(is_leftover), "{occupied_after:?}: {:?}", table.versions());
+        fs::remove_file(&link).expect("removed");
+        std::os::unix::fs::symlink(&target, &link).expect("linked");
+    }
+    assert_eq!(table.publish(&batch, 2, 0).expect("published").number, 5);
+}
+
+#[test]
+fn a_number_is_not_used_again_by_the_writer_that_lost_its_directory() {
+    let mut table = Table::new();
+    table.publish(&marked(0..10, 1), 1, 0).expect("published");
+    let versions = table.home.path().join(".versions").join(PATH);
     let batch = marked(0..10, 2);
-    fs::remove_file(&link).expect("removed");
-    fs::write(&link, "foreign").expect("written");
-    assert_eq!(table.publish(&batch, 2, 0).expect_err("occupied").kind(), ErrorKind::Definition);
-    assert_eq!(fs::read(&link).expect("still there"), b"foreign");
-    fs::remove_file(&link).expect("removed");
-    assert_eq!(table.publish(&batch, 2, 0).expect("published").number, 2);
-    assert!(table.versions().iter().all(|name| !name.ends_with("partial") && !name.ends_with("link")));
+    for (step, lost) in [(Step::FileWritten, "00000002-partial"), (Step::LinkMade, "00000003-link")] {
+        let published = table.store.publish_observed(
+            (std::slice::from_ref(&batch), &batch.schema(), &["id".to_owned()]),
+            &meta(2),
+            0,
+            &mut |now| {
+                let lost = versions.join(lost);
+                match (now == step, lost.is_dir()) {
+                    (false, _) => {}
+                    (true, true) => fs::remove_dir_all(lost).expect("removed"),
+                    (true, false) => fs::remove_file(lost).expect("removed"),
+                }
+                Ok(())
+            },
+        );
+        assert_eq!(published.expect_err(lost).kind(), ErrorKind::Unavailable, "{lost}");
+        assert_eq!(table.versions().len(), 1, "{lost}: {:?}", table.versions());
+        assert_eq!(seen(&table.link()).1, [1], "{lost}");
+    }
+    assert_eq!(table.publish(&batch, 2, 0).expect("published").number, 4);
 }
 
 #[test]
