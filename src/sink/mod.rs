@@ -7,6 +7,7 @@ pub mod ledger;
 pub mod subject;
 mod body_schema;
 mod change_target;
+pub mod table;
 
 use arrow::record_batch::RecordBatch;
 use futures::future::BoxFuture;
