@@ -129,8 +129,9 @@ impl TableStore {
         now: Micros,
         observe: &mut dyn FnMut(Step) -> Result<()>,
     ) -> Result<TableVersion> {
+        let before = self.begun;
         let published = self.attempt(rows, meta, now, observe);
-        if published.is_err() {
+        if published.is_err() && self.begun > before {
             self.discard_begun();
         }
         published
