@@ -86,7 +86,8 @@ impl Used {
         };
         let counts_all = function.func.name() == "count"
             && function.params.args.iter().all(|argument| matches!(argument, Expr::Literal(value, _) if !value.is_null()));
-        let integers = function.params.args.first().is_some_and(|argument| is_cast_integer(argument, &self.schema));
+        let integer = function.params.args.first().and_then(|argument| cast_integer(argument, &self.schema)).cloned();
+        let integers = function.func.name() == "avg" && integer.is_some();
         let mut rewritten = function.clone();
         let literal_after_first = |position: usize, argument: &Expr| position > 0 && matches!(argument, Expr::Literal(..));
         rewritten.params.args = function
@@ -95,6 +96,7 @@ impl Used {
             .iter()
             .enumerate()
             .map(|(position, argument)| {
+                let argument = integer.as_ref().filter(|_| integers).unwrap_or(argument);
                 if counts_all || literal_after_first(position, argument) { argument.clone() } else { self.column(argument) }
             })
             .collect();
@@ -112,11 +114,11 @@ impl Used {
     }
 }
 
-/// Whether a double is nothing but an integer: then sums of it are exact.
-fn is_cast_integer(expression: &Expr, schema: &DFSchema) -> bool {
+/// The integer that a double is nothing but: sums of it are exact.
+fn cast_integer<'a>(expression: &'a Expr, schema: &DFSchema) -> Option<&'a Expr> {
     match unaliased(expression) {
-        Expr::Cast(cast) => cast.expr.get_type(schema).is_ok_and(|kind| kind.is_integer()),
-        _ => false,
+        Expr::Cast(cast) => cast.expr.get_type(schema).is_ok_and(|kind| kind.is_integer()).then_some(&*cast.expr),
+        _ => None,
     }
 }
 
@@ -196,7 +198,7 @@ impl Accumulators<'_> {
             ("avg", Some(DataType::Decimal128(_, from)), DataType::Decimal128(precision, scale)) => {
                 Ok(SumResult::MeanDecimal { precision: *precision, scale: *scale, from: *from })
             }
-            ("avg", Some(DataType::Float64), DataType::Float64) if call.integers => Ok(SumResult::MeanDouble),
+            ("avg", Some(_), DataType::Float64) if call.integers => Ok(SumResult::MeanDouble),
             _ => Err(Refusal::new(
                 format!("`{name}` of floating-point numbers depends on the order of the rows"),
                 format!("sum exact numbers: `{name}(CAST(x AS DECIMAL(18, 6)))`"),

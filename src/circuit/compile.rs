@@ -2,24 +2,23 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType, NullEquality, TableReference};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::logical_plan::{Join as JoinPlan, TableScan};
 use datafusion::logical_expr::{
-    Aggregate as AggregatePlan, BinaryExpr, Distinct, EmptyRelation, Expr, LogicalPlan, Operator as Sign, Union as UnionPlan,
-    Values,
+    Aggregate as AggregatePlan, Distinct, EmptyRelation, Expr, LogicalPlan, Union as UnionPlan, Values,
 };
 
 use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::plan::{PlannedJob, Refusal, TableSchemas, WATERMARK_PLACEHOLDER};
+use crate::plan::{PlannedJob, Refusal, Relation, TableSchemas, watermark_comparison};
 use crate::state::{Arrangement, Delta, NullKeys};
 
 use super::expression::{Compiled, row_schema};
 use super::join::{Join, Side};
 use super::map::{Map, Output};
-use super::temporal::{Comparison, Relation, Temporal};
+use super::temporal::{Comparison, Temporal};
 use super::union::Union;
 use super::{Circuit, Maintenance, Node, Operator, aggregate_plan};
 
@@ -238,7 +237,7 @@ impl Compiler {
         let schema = Arc::new(extended(&input.schema, &fields)?);
         let comparisons = found
             .into_iter()
-            .map(|(time, relation)| Ok(Comparison { time: time_in_micros(&time, &input.schema)?, relation }))
+            .map(|(time, relation)| Ok(Comparison { time: Compiled::new(&time, &input.schema)?, relation }))
             .collect::<Built<_>>()?;
         let row = row_schema(&schema);
         let operator = Temporal::new(comparisons, &row_schema(&input.schema), Arc::clone(&row))?;
@@ -463,11 +462,6 @@ fn refuse_expression(expression: &Expr) -> Built<()> {
     let mut refused: Option<Refusal> = None;
     expression.apply(|part| {
         refused = match part {
-            Expr::Placeholder(placeholder) if placeholder.id == WATERMARK_PLACEHOLDER => Some(Refusal::new(
-                "`watermark()` can only be compared with a row's own time",
-                "put it alone on one side of `<`, `<=`, `>` or `>=`: `due_at + INTERVAL '1 day' <= watermark()`",
-                "watermark",
-            )),
             Expr::Placeholder(placeholder) => Some(Refusal::new(
                 format!("`{}` has no value here", placeholder.id),
                 "write the value itself",
@@ -498,71 +492,27 @@ fn refuse_expression(expression: &Expr) -> Built<()> {
 }
 
 fn mentions_watermark(expression: &Expr) -> Result<bool, DataFusionError> {
-    expression.exists(|part| Ok(is_watermark(part)))
-}
-
-fn is_watermark(expression: &Expr) -> bool {
-    matches!(expression, Expr::Placeholder(placeholder) if placeholder.id == WATERMARK_PLACEHOLDER)
+    expression.exists(|part| Ok(watermark_comparison(part).is_some()))
 }
 
 /// Replaces each comparison with the watermark by the column of its flag; equal comparisons share one.
 fn replace_comparisons(expression: Expr, found: &mut Vec<(Expr, Relation)>) -> Result<Expr, DataFusionError> {
-    let names = expression.schema_name().to_string();
     let replaced = expression.transform_up(|part| {
-        let Expr::BinaryExpr(comparison) = &part else { return Ok(Transformed::no(part)) };
-        let Some((time, relation)) = as_comparison(comparison)? else { return Ok(Transformed::no(part)) };
-        let flag = match found.iter().position(|known| known.0 == time && known.1 == relation) {
+        let Some((time, relation)) = watermark_comparison(&part) else { return Ok(Transformed::no(part)) };
+        let flag = match found.iter().position(|known| known.0 == *time && known.1 == relation) {
             Some(flag) => flag,
             None => {
-                found.push((time, relation));
+                found.push((time.clone(), relation));
                 found.len() - 1
             }
         };
         Ok(Transformed::yes(Expr::Column(Column::new_unqualified(flag_name(flag)))))
     })?;
-    Ok(if replaced.transformed && !matches!(replaced.data, Expr::Alias(_)) && !matches!(replaced.data, Expr::AggregateFunction(_)) {
-        replaced.data.alias(names)
-    } else {
-        replaced.data
-    })
-}
-
-fn as_comparison(comparison: &BinaryExpr) -> Result<Option<(Expr, Relation)>, DataFusionError> {
-    let (time, sign) = match (is_watermark(&comparison.left), is_watermark(&comparison.right)) {
-        (false, true) => (&comparison.left, Some(comparison.op)),
-        (true, false) => (&comparison.right, comparison.op.swap()),
-        _ => return Ok(None),
-    };
-    if mentions_watermark(time)? {
-        return Ok(None);
-    }
-    let relation = match sign {
-        Some(Sign::Lt) => Relation::Before,
-        Some(Sign::LtEq) => Relation::NotAfter,
-        Some(Sign::Gt) => Relation::After,
-        Some(Sign::GtEq) => Relation::NotBefore,
-        _ => return Ok(None),
-    };
-    Ok(Some((time.as_ref().clone(), relation)))
+    Ok(replaced.data)
 }
 
 fn flag_name(flag: usize) -> String {
     format!("__watermark_{flag}")
-}
-
-fn time_in_micros(time: &Expr, schema: &DFSchema) -> Built<Compiled> {
-    use datafusion::logical_expr::ExprSchemable;
-    let micros = DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()));
-    match time.get_type(schema)? {
-        found if found == micros => Ok(Compiled::new(time, schema)?),
-        DataType::Timestamp(TimeUnit::Microsecond, _) => Ok(Compiled::new(&time.clone().cast_to(&micros, schema)?, schema)?),
-        found => Err(Refusal::new(
-            format!("`{}` is compared with `watermark()`, but is a {found}", time.human_display()),
-            "compare a timestamp in microseconds: `CAST(… AS TIMESTAMP(6))`",
-            "watermark",
-        )
-        .into()),
-    }
 }
 
 /// The index of the column that an expression is, if it is nothing else.

@@ -13,6 +13,7 @@ use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use arrow::row::RowConverter;
 use datafusion::error::{DataFusionError, Result};
 
+use crate::plan::Relation;
 use crate::state::Delta;
 use crate::types::Micros;
 
@@ -27,19 +28,6 @@ pub(crate) struct Comparison {
     pub(crate) relation: Relation,
 }
 
-/// `time OP watermark`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Relation {
-    /// `<`
-    Before,
-    /// `<=`
-    NotAfter,
-    /// `>`
-    After,
-    /// `>=`
-    NotBefore,
-}
-
 /// See the module.
 pub(crate) struct Temporal {
     comparisons: Vec<Comparison>,
@@ -49,19 +37,17 @@ pub(crate) struct Temporal {
     watermark: Option<Micros>,
 }
 
-impl Relation {
-    /// The first watermark at which the flag is not what it was before.
-    fn flips_at(self, time: Micros) -> Micros {
-        match self {
-            Self::NotAfter | Self::After => time,
-            Self::Before | Self::NotBefore => time.saturating_add(1),
-        }
+/// The first watermark at which the flag is not what it was before.
+fn flips_at(relation: Relation, time: Micros) -> Micros {
+    match relation {
+        Relation::NotAfter | Relation::After => time,
+        Relation::Before | Relation::NotBefore => time.saturating_add(1),
     }
+}
 
-    /// The flag once the watermark has reached [`Relation::flips_at`].
-    fn passed(self) -> bool {
-        matches!(self, Self::Before | Self::NotAfter)
-    }
+/// The flag once the watermark has reached [`flips_at`].
+fn passed(relation: Relation) -> bool {
+    matches!(relation, Relation::Before | Relation::NotAfter)
 }
 
 impl Temporal {
@@ -87,7 +73,7 @@ impl Temporal {
                 let times = times.as_any().downcast_ref::<TimestampMicrosecondArray>().ok_or_else(|| {
                     DataFusionError::Internal("a time compared with the watermark is not in microseconds".to_owned())
                 })?;
-                Ok(times.iter().map(|time| time.map(|time| comparison.relation.flips_at(time))).collect())
+                Ok(times.iter().map(|time| time.map(|time| flips_at(comparison.relation, time))).collect())
             })
             .collect()
     }
@@ -103,7 +89,7 @@ impl Temporal {
         let flags = self.comparisons.iter().zip(flips).map(|(comparison, flips)| {
             let flag = |flip: &Option<Micros>| {
                 let (flip, watermark) = ((*flip)?, watermark?);
-                Some((watermark >= flip) == comparison.relation.passed())
+                Some((watermark >= flip) == passed(comparison.relation))
             };
             Arc::new(flips.iter().map(flag).collect::<BooleanArray>()) as ArrayRef
         });

@@ -7,6 +7,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 
 use super::place::Refusal;
 use super::ties::ORDER_SENSITIVE;
+use super::watermark::is_watermark;
 
 /// Every refusal in the plan, subqueries included; empty if the plan may be compiled.
 pub(super) fn refusals(plan: &LogicalPlan) -> Result<Vec<Refusal>> {
@@ -26,6 +27,11 @@ pub(super) fn refusals(plan: &LogicalPlan) -> Result<Vec<Refusal>> {
 
 fn refusal(expression: &Expr) -> Option<Refusal> {
     match expression {
+        watermark if is_watermark(watermark) => Some(Refusal::new(
+            "`watermark()` can only be compared with a row's own time",
+            "put it alone on one side of `<`, `<=`, `>` or `>=`: `due_at + INTERVAL '1 day' <= watermark()`",
+            "watermark",
+        )),
         Expr::ScalarFunction(call) if call.func.signature().volatility != Volatility::Immutable => {
             let name = call.func.name();
             let help = match name {

@@ -190,11 +190,11 @@ async fn plan_job(
     let state = context.state();
     let plan = state.statement_to_plan(statement).await.map_err(fail)?;
     only_queries().verify_plan(&plan).map_err(fail)?;
-    let refused = check::refusals(&plan).map_err(fail)?;
+    let bound = watermark::bind_comparisons(plan).map_err(fail)?;
+    let refused = check::refusals(&bound).map_err(fail)?;
     if !refused.is_empty() {
         return Err(refused.iter().map(|refusal| refusal.diagnose(&job.sql)).collect());
     }
-    let bound = watermark::bind_placeholder(plan).map_err(fail)?;
     let plan = state.optimize(&bound).map_err(fail)?;
     let fields: Vec<_> = plan.schema().fields().iter().cloned().collect();
     let schema: SchemaRef = Arc::new(arrow::datatypes::Schema::new(fields));

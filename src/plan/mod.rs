@@ -13,4 +13,4 @@ pub use batch::{BatchTable, run_batch};
 pub use job::{PlannedJob, TableSchemas, compile_jobs};
 pub use place::Refusal;
 pub use session::session;
-pub use watermark::{WATERMARK_PLACEHOLDER, bind_placeholder, bind_value};
+pub use watermark::{Relation, bind_comparisons, bind_value, watermark_comparison};

@@ -104,6 +104,7 @@ pub(crate) fn pipeline(jobs: &[(String, String)]) -> Pipeline {
         span: 0..0,
         owner: None,
         description: None,
+        slo: None,
         sql: Arc::new(SourceText { path: PathBuf::from(format!("{name}.sql")), text: sql.clone() }),
         key: Vec::new(),
     };
@@ -111,6 +112,7 @@ pub(crate) fn pipeline(jobs: &[(String, String)]) -> Pipeline {
         name: "test".to_owned(),
         owner: None,
         description: None,
+        slo: None,
         clock: Clock::EventTime,
         sources: Vec::new(),
         jobs: jobs.iter().map(job).collect(),
@@ -148,7 +150,7 @@ pub(crate) fn lines(batches: &[RecordBatch]) -> Vec<String> {
 }
 
 /// Steps a job through a random history and compares it with the batch result after every step.
-async fn check(name: &str, sql: &str, seed: u64, steps: usize, rows_max: u64) {
+async fn check(name: &str, sql: &str, seed: u64, steps: usize, rows_max: u64) -> Result<(), String> {
     let mut random = Random(seed);
     let jobs = vec![("job".to_owned(), sql.to_owned())];
     let mut circuit = circuit(&jobs, &tables()).await;
@@ -160,8 +162,9 @@ async fn check(name: &str, sql: &str, seed: u64, steps: usize, rows_max: u64) {
         if random.chance(40) {
             watermark = Some(watermark.unwrap_or(0) + i64::try_from(random.below(300)).expect("small") * 60_000_000);
         }
-        let output = circuit.step(&deltas, watermark).unwrap_or_else(|error| panic!("{name}, seed {seed}, step {step}: {error}"));
-        table.apply(&output.jobs[0]).unwrap_or_else(|error| panic!("{name}, seed {seed}, step {step}: {error}"));
+        let failed = |error| format!("{name}, seed {seed}, step {step}: {error}");
+        let output = circuit.step(&deltas, watermark).map_err(failed)?;
+        table.apply(&output.jobs[0]).map_err(failed)?;
         let actual = lines(&table.batches().expect("rows can be read"));
         let inputs: Vec<BatchTable> = TABLES
             .iter()
@@ -170,8 +173,12 @@ async fn check(name: &str, sql: &str, seed: u64, steps: usize, rows_max: u64) {
             .collect();
         let (_, batches) = run_batch(&inputs, sql, watermark).await.expect("the oracle runs");
         let expected = lines(&batches);
-        assert_eq!(actual, expected, "{name}, seed {seed}, step {step}, watermark {watermark:?}\n{sql}");
+        if actual != expected {
+            let place = format!("{name}, seed {seed}, step {step}, watermark {watermark:?}");
+            return Err(format!("{place}\n{sql}\ncircuit:\n{}\nbatch:\n{}", actual.join("\n"), expected.join("\n")));
+        }
     }
+    Ok(())
 }
 
 /// Some rows appear, some of the held ones go, some of both in one delta.
@@ -213,11 +220,13 @@ async fn every_job_equals_recomputation_after_every_step() {
     let cases = corpus();
     assert!(cases.len() > 20, "the corpus is there");
     let only = std::env::var("ORACLE_CASE").unwrap_or_default();
+    let mut failures = Vec::new();
     for (name, sql) in cases.iter().filter(|(name, _)| name.contains(&only)) {
         for (seed, steps, rows_max) in [(1, 12, 1), (2, 8, 20), (3, 4, 300), (4, 12, 6)] {
-            check(name, sql, seed, steps, rows_max).await;
+            failures.extend(check(name, sql, seed, steps, rows_max).await.err());
         }
     }
+    assert!(failures.is_empty(), "{}", failures.join("\n\n"));
 }
 
 #[tokio::test]
