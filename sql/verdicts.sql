@@ -8,7 +8,8 @@
 --   released    a person decided that it goes out all the same, for the accepted quantity or the one they say
 --   rejected    a person decided that it does not
 -- A decision stands, whatever the checks say later; a release needs a known order line, for there is no price without one.
--- quantity is what is or would be billed: what was accepted, and what was shipped as long as the proof is missing.
+-- quantity is what is or would be billed: what was accepted, and what was shipped as long as the proof is missing. Without
+-- proof a release rests on the gate-out.
 WITH reasons AS (
   SELECT
     f.trigger_key,
@@ -41,7 +42,7 @@ WITH reasons AS (
 SELECT
   trigger_key, shipment_id, order_id, order_line, customer_id, bill_to, terms, site, sku,
   verdict, reasons, concerns_operations, due_at, resolution, resolved_by, decided_at, decision_event_id,
-  coalesce(basis, 'gate_out') AS basis, coalesce(basis_at, pod_due_at) AS since,
+  coalesce(basis_at, pod_due_at) AS since, coalesce(basis, 'gate_out') AS basis, coalesce(basis_at, gate_out_at) AS basis_at,
   gate_out_at, gate_out_event_id, proof_at, CASE WHEN basis = 'pod' THEN proof_event_id END AS proof_event_id,
   ordered_quantity, shipped_quantity, delivered_quantity, damaged_quantity, refused_quantity, accepted_quantity,
   quantity, uom, unit_price, price_per,
