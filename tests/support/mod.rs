@@ -1,5 +1,7 @@
 //! A private broker for tests. Without a nats-server a test fails with the name of the script that fetches one.
 
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
 use std::collections::VecDeque;
 use std::path::Path;
 use std::time::Duration;
