@@ -149,7 +149,7 @@ impl Values {
             DataType::Duration(_) => Self::Duration(to(DataType::Duration(TimeUnit::Microsecond))?),
             DataType::Dictionary(_, values) => Self::new(&to((**values).clone())?)?,
             DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-                let array = to(DataType::List(item.clone()))?;
+                let array = to(DataType::List(Arc::clone(item)))?;
                 let items = Self::new(array.as_list::<i32>().values())?;
                 Self::List { array, items: Box::new(items) }
             }

@@ -13,19 +13,19 @@ use milepost::source::server::{PrivateServer, ServerOptions};
 use tempfile::TempDir;
 
 /// A nats-server of the test's own, with a connection to it.
-pub struct Nats {
+pub(crate) struct Nats {
     server: Option<PrivateServer>,
     store: TempDir,
     port: u16,
-    pub broker: Broker,
+    pub(crate) broker: Broker,
 }
 
 impl Nats {
-    pub async fn start() -> Self {
+    pub(crate) async fn start() -> Self {
         Self::start_with(Vec::new()).await
     }
 
-    pub async fn start_with(arguments: Vec<String>) -> Self {
+    pub(crate) async fn start_with(arguments: Vec<String>) -> Self {
         let store = TempDir::new().expect("a temporary directory can be made");
         let options = ServerOptions { port: None, arguments };
         let server = PrivateServer::start_with(store.path(), &options).await.unwrap_or_else(|error| panic!("{}", error.chain()));
@@ -34,43 +34,43 @@ impl Nats {
     }
 
     /// Kills the server.
-    pub fn kill(&mut self) {
+    pub(crate) fn kill(&mut self) {
         self.server = None;
     }
 
     /// Starts a killed server again, on what it stored and on the same port.
-    pub async fn revive(&mut self) {
+    pub(crate) async fn revive(&mut self) {
         let options = ServerOptions { port: Some(self.port), arguments: Vec::new() };
         let server = PrivateServer::start_with(self.store.path(), &options).await.unwrap_or_else(|error| panic!("{}", error.chain()));
         self.server = Some(server);
     }
 
     /// A copy of what a killed server stored.
-    pub fn backup(&self) -> TempDir {
+    pub(crate) fn backup(&self) -> TempDir {
         let backup = TempDir::new().expect("a temporary directory can be made");
         copy(self.store.path(), backup.path()).expect("the store can be copied");
         backup
     }
 
     /// Gives a killed server what it had stored when the backup was made.
-    pub fn restore(&self, backup: &TempDir) {
+    pub(crate) fn restore(&self, backup: &TempDir) {
         std::fs::remove_dir_all(self.store.path()).expect("the store can be removed");
         copy(backup.path(), self.store.path()).expect("the backup can be copied");
     }
 
-    pub fn url(&self) -> String {
+    pub(crate) fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
     }
 
     /// Makes a stream on files.
-    pub async fn stream(&self, name: &str, subjects: &[&str]) {
+    pub(crate) async fn stream(&self, name: &str, subjects: &[&str]) {
         let subjects = subjects.iter().map(|&subject| subject.to_owned()).collect();
         let configuration = Config { name: name.to_owned(), subjects, ..Config::default() };
         self.broker.jetstream().create_stream(configuration).await.expect("the stream can be made");
     }
 
     /// Publishes and waits for all acknowledgements.
-    pub async fn publish(&self, subject: &str, bodies: impl IntoIterator<Item = String>) {
+    pub(crate) async fn publish(&self, subject: &str, bodies: impl IntoIterator<Item = String>) {
         let mut acknowledgements = VecDeque::new();
         for body in bodies {
             if acknowledgements.len() == 1_000
@@ -102,4 +102,4 @@ async fn stored(acknowledgement: PublishAckFuture) {
 }
 
 /// Long enough for a read that brings something at once on a busy machine.
-pub const SOON: Duration = Duration::from_secs(20);
+pub(crate) const SOON: Duration = Duration::from_secs(20);
