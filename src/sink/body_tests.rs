@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use arrow::array::{
     BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, DurationMillisecondArray, Float64Array, Int32Array,
     IntervalMonthDayNanoArray, ListArray, MapBuilder, NullArray, StringArray, StringBuilder, StringViewArray, StructArray,

@@ -5,9 +5,9 @@ pub mod change_stream;
 pub mod event;
 pub mod ledger;
 pub mod subject;
+pub mod table;
 mod body_schema;
 mod change_target;
-pub mod table;
 
 use arrow::record_batch::RecordBatch;
 use futures::future::BoxFuture;
