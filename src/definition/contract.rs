@@ -127,10 +127,18 @@ impl Kind {
 }
 
 impl Kind {
+    /// Whether a contract may name single values of it: `enum`, `const`, `default`.
+    fn has_constants(&self) -> bool {
+        matches!(
+            self,
+            Self::Text { .. } | Self::Boolean | Self::Integer { .. } | Self::Number { .. } | Self::Decimal { .. }
+        )
+    }
+
     /// What a value is, with its article, for messages: `an integer`.
     pub fn describe(&self) -> &'static str {
         match self {
-            Self::Text { .. } => "a text",
+            Self::Text { .. } => "a string",
             Self::Boolean => "a boolean",
             Self::Integer { .. } => "an integer",
             Self::Number { .. } => "a floating-point number",

@@ -13,16 +13,23 @@ mod duration;
 mod environment;
 mod fields;
 mod file;
+mod fingerprint;
 mod grammar;
 mod json;
 mod load;
 mod name;
+mod overrides;
 mod place;
 mod read;
+mod schema;
 mod subject;
 mod tree;
 mod yaml;
 
+#[cfg(test)]
+mod corpus;
+
 pub use compile::{ReadFile, Unreadable, compile};
 pub use environment::Environment;
 pub use load::load;
+pub use schema::pipeline_json_schema;

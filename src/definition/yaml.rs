@@ -30,7 +30,8 @@ pub(crate) fn parse(file: &Arc<SourceText>, problems: &mut Diagnostics) -> Optio
     }
     match builder.root {
         Some(Node { content: Content::Null, .. }) | None => {
-            problems.push(Diagnostic::of_file(file, "the file is empty"));
+            let help = "start with `pipeline:`, `sources:` and `jobs:`";
+            problems.push(Diagnostic::of_file(file, "the file is empty").with_help(help));
             None
         }
         root => root,

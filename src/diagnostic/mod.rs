@@ -148,6 +148,11 @@ impl Diagnostics {
         }
     }
 
+    /// Nothing if nothing is wrong, else the problems in order.
+    pub fn into_checked(self) -> Result<(), Diagnostics> {
+        self.into_result(Some(()))
+    }
+
     /// Orders by file and place and leaves out what is said twice.
     pub fn sort(&mut self) {
         self.0.sort_by(|a, b| {

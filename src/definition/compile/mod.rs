@@ -18,7 +18,7 @@ use super::name;
 use super::pipeline::{BatchLimits, Clock, Input, Job, Pipeline};
 use super::place::{self, Located};
 use super::read::{Placed, Report, Word};
-use super::tree::shorten;
+use super::tree::{Syntax, shorten};
 use super::yaml;
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceText};
 
@@ -210,7 +210,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn report(&mut self) -> Report<'_> {
-        Report { file: &self.file.text, problems: self.problems }
+        Report { file: &self.file.text, problems: self.problems, syntax: Syntax::Yaml }
     }
 
     /// A problem of a word: `message` in full, but if a variable stands in the word only that its value `is_not` what is

@@ -24,7 +24,7 @@ impl Compiler<'_> {
         for item in items {
             let Some(value) = self.constant(item, "a value of `enum`", kind, nullable) else { continue };
             if values.contains(&value) {
-                self.report.problem(&item.span, format!("{} stands in `enum` twice", item.found()), "keep one of the two");
+                self.report.problem(&item.span, format!("{} stands in `enum` twice", item.found(self.report.syntax)), "keep one of the two");
             }
             values.push(value);
         }
@@ -59,7 +59,7 @@ impl Compiler<'_> {
                 self.within(Some(value), *minimum, *maximum, node, what);
                 Some(Value::Decimal(value))
             }
-            (_, Kind::Text { .. } | Kind::Boolean | Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. }) => None,
+            (_, kind) if kind.has_constants() => None,
             _ => {
                 let message = format!("{what} is not supported for {}", kind.describe());
                 self.report.problem(&node.span, message, "leave it out");
