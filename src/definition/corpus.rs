@@ -1,5 +1,6 @@
-//! The texts that authors read: every `tests/definitions/*.yaml` is a pipeline, and the `.expected` file beside it is exactly
-//! what is said about it (nothing, where it is right). `UPDATE_EXPECTED=1` writes them anew. Adding a test is adding a file.
+//! The texts that authors read: every `tests/definitions/*.yaml` is a pipeline, and the `.expected` file beside it is
+//! exactly what is said about it (nothing, where it is right). `UPDATE_EXPECTED=1` writes them anew. Adding a test is
+//! adding a file.
 
 use std::path::{Path, PathBuf};
 
@@ -109,6 +110,34 @@ fn every_expected_text_has_its_definition() {
     }
 }
 
+/// Cut off anywhere, or with any byte replaced, a right file is right or is told why it is not: nothing panics.
+#[test]
+fn a_damaged_definition_is_answered() {
+    let folder = root().join("tests/definitions");
+    let yaml = std::fs::read_to_string(folder.join("right-everything.yaml")).expect("the pipeline is there");
+    let json = std::fs::read_to_string(folder.join("contracts/event.v1.json")).expect("the contract is there");
+    let nothing = |_: &Path, _| Err(Unreadable::Missing);
+    for at in 0..=yaml.len() {
+        for damaged in damage(&yaml, at) {
+            let outcome = compile(&SourceText::new("x.yaml", damaged), &environment, &nothing);
+            assert_ne!(said(outcome, &folder), "", "no file can be read");
+        }
+    }
+    for at in 0..=json.len() {
+        for damaged in damage(&json, at) {
+            said(Contract::compile(&SourceText::new("x.json", damaged)), &folder);
+        }
+    }
+}
+
+fn damage(text: &str, at: usize) -> Vec<String> {
+    let (before, after) = (&text[..at], text.get(at + 1..).unwrap_or_default());
+    let mut damaged: Vec<String> =
+        ["", ":", "[", "}", "\"", "ü", "\t", "\0"].iter().map(|c| format!("{before}{c}{after}")).collect();
+    damaged.push(before.to_owned());
+    damaged
+}
+
 #[test]
 fn shipped_contracts_compile() {
     for path in shipped("pipelines/contracts", "json") {
@@ -125,8 +154,8 @@ fn shipped_pipelines_are_right() {
     }
 }
 
-/// The JSON Schema and the reader agree: what the reader accepts, the schema accepts; what breaks the structure of the file
-/// (`structure-*.yaml`) the schema refuses too.
+/// The JSON Schema and the reader agree: what the reader accepts, the schema accepts; what breaks the structure of the
+/// file (`structure-*.yaml`) the schema refuses too.
 #[test]
 fn the_schema_accepts_what_is_right_and_refuses_broken_structure() {
     let validator = jsonschema::validator_for(&pipeline_json_schema()).expect("the schema is one");

@@ -26,7 +26,12 @@ pub(crate) struct Fields<'n> {
 
 impl<'n> Fields<'n> {
     /// Reports unknown and missing fields; what is missing is reported at `place`.
-    pub(crate) fn open(node: &'n Node, shape: &'static Shape, place: &Range<usize>, report: &mut Report<'_>) -> Option<Self> {
+    pub(crate) fn open(
+        node: &'n Node,
+        shape: &'static Shape,
+        place: &Range<usize>,
+        report: &mut Report<'_>,
+    ) -> Option<Self> {
         let known: Vec<&str> = shape.fields.iter().map(|field| field.name).collect();
         let entries = report.map(node, shape.what, &format!("its fields are `{}`", known.join("`, `")))?;
         report.unknown_fields(entries, &format!("{} has no field", shape.what), &known, shape.later);
@@ -38,7 +43,8 @@ impl<'n> Fields<'n> {
     fn check_needs(&self, place: &Range<usize>, report: &mut Report<'_>) {
         let what = self.shape.what;
         for field in self.shape.fields.iter().filter(|field| field.need == Need::Required) {
-            let misspelt = |entry: &Entry| self.field(&entry.key).is_none() && self.nearest(&entry.key) == Some(field.name);
+            let misspelt =
+                |entry: &Entry| self.field(&entry.key).is_none() && self.nearest(&entry.key) == Some(field.name);
             if self.get(field.name).is_none() && !self.entries.iter().any(misspelt) {
                 report.problem(place, format!("{what} needs the field `{}`", field.name), as_help(field.about));
             }
@@ -46,8 +52,7 @@ impl<'n> Fields<'n> {
         for need in [Need::OneOf, Need::AtMostOne] {
             let names: Vec<&str> =
                 self.shape.fields.iter().filter(|field| field.need == need).map(|field| field.name).collect();
-            let given: Vec<&Entry> =
-                self.entries.iter().filter(|entry| names.contains(&entry.key.as_str())).collect();
+            let given: Vec<&Entry> = self.entries.iter().filter(|entry| names.contains(&entry.key.as_str())).collect();
             let misspelt = self.entries.iter().any(|entry| {
                 self.field(&entry.key).is_none() && self.nearest(&entry.key).is_some_and(|near| names.contains(&near))
             });
@@ -187,7 +192,11 @@ pub(crate) fn read_words(node: &Node, name: &str, report: &mut Report<'_>) -> Pl
         report.problem(&node.span, format!("`{name}` is empty"), "give at least one");
     }
     if items.len() > ENTRIES_MAX {
-        report.problem(&node.span, format!("`{name}` has more than {ENTRIES_MAX} entries"), "that many are not supported");
+        report.problem(
+            &node.span,
+            format!("`{name}` has more than {ENTRIES_MAX} entries"),
+            "that many are not supported",
+        );
         return words;
     }
     for item in items {

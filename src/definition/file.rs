@@ -212,11 +212,7 @@ impl EventTimeFile {
 
 impl JobFile {
     fn read(fields: &Fields<'_>, report: &mut Report<'_>) -> Self {
-        Self {
-            about: About::read(fields, report),
-            sql: fields.word("sql", report),
-            key: fields.words("key", report),
-        }
+        Self { about: About::read(fields, report), sql: fields.word("sql", report), key: fields.words("key", report) }
     }
 }
 

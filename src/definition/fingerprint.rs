@@ -1,8 +1,8 @@
 //! What a definition says, as a digest: two files with one fingerprint compute the same from the same events.
 //!
 //! In it is all that can be seen in a result: names, contracts, SQL texts, identity, event time, clock, where changes go.
-//! Not in it are comments and layout of the YAML and JSON, where files lie, what is said for people (owner, description, slo), and
-//! how work is cut up (`batch`, `every`). Every part is written with its length or a tag before it, so that no two
+//! Not in it are comments and layout of the YAML and JSON, where files lie, what is said for people (owner,
+//! description, slo), and how work is cut up (`batch`, `every`). Every part is written with its length or a tag before it, so that no two
 //! definitions run together into the same bytes.
 
 use sha2::{Digest, Sha256};

@@ -76,7 +76,8 @@ mod tests {
 
     #[test]
     fn files_that_are_too_long_or_no_text_are_refused_with_the_reason() {
-        let pipeline = b"pipeline: p\nsources: { s: { contract: a.json, files: a.csv } }\njobs: { j: { sql: a.sql } }\n";
+        let pipeline =
+            b"pipeline: p\nsources: { s: { contract: a.json, files: a.csv } }\njobs: { j: { sql: a.sql } }\n";
         check(pipeline, b"SELECT 1", "");
         check(pipeline, &[b' '; 256 * 1024 + 1], "the SQL file `a.sql` is too long; at most 256 KiB are read");
         check(pipeline, b"SELECT '\xff'", "the SQL file `a.sql` is not UTF-8 text; byte 8 is the first that is wrong");

@@ -1,9 +1,9 @@
 //! The pipeline file as written, resolved and checked; contracts.
 //!
-//! A file is read in stages, each of which reports all that it finds: text to a tree that knows its places ([`yaml`],
-//! [`json`]), variables ([`environment`]), the fields as written ([`file`], by the tables of [`grammar`]), and every check
-//! that needs no SQL planner ([`compile`]). The result is a [`pipeline::Pipeline`] that can't be wrong. All of it is pure,
-//! apart from [`load`].
+//! A file is read in stages, each of which reports all that it finds: text to a tree that knows its places (`yaml`,
+//! `json`), variables (`environment`), the fields as written (`file`, by the tables of `grammar`), and every check that
+//! needs no SQL planner (`compile`). The result is a [`pipeline::Pipeline`] that can't be wrong. All of it is pure, apart
+//! from `load`.
 
 pub mod contract;
 pub mod pipeline;

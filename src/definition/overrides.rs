@@ -19,7 +19,10 @@ impl Pipeline {
         };
         let shown = path.display();
         let format = place::format(&path.to_string_lossy()).map_err(|(message, help)| {
-            Error::new(ErrorKind::Definition, format!("source `{name}` can't be read from `{shown}`: {message}; {help}"))
+            Error::new(
+                ErrorKind::Definition,
+                format!("source `{name}` can't be read from `{shown}`: {message}; {help}"),
+            )
         })?;
         source.input = Input::File { path: path.to_path_buf(), format };
         Ok(())
@@ -31,17 +34,16 @@ impl Pipeline {
         Ok(())
     }
 
-    /// Whether the clock can move, to be asked after the overrides: a broker's clock needs a source that comes from a broker,
-    /// and rows with an event time that come from files are not seen by it.
+    /// Whether the clock can move, to be asked after the overrides: a broker's clock needs a source that comes from a
+    /// broker, and does not see rows with an event time, or rows to be added up, that come from files.
     pub fn check_clock(&self) -> Result<(), Diagnostics> {
         if self.clock == Clock::EventTime {
             return Ok(());
         }
         let mut problems = Diagnostics::default();
         let from_file = |source: &&Source| matches!(source.input, Input::File { .. });
-        let timed = |source: &&Source| {
-            source.event_time.is_some() || !matches!(source.identity, Identity::Upsert { .. })
-        };
+        let timed =
+            |source: &&Source| source.event_time.is_some() || !matches!(source.identity, Identity::Upsert { .. });
         let no_stream = self.sources.iter().all(|source| from_file(&source));
         for source in self.sources.iter().filter(from_file).filter(|source| no_stream || timed(source)) {
             let message = format!("the clock is the broker's, but the source `{}` is read from a file", source.name);
@@ -78,7 +80,11 @@ mod tests {
         let message = |result: Result<()>| result.err().map(|error| error.chain()).unwrap_or_default();
         let cases = [
             ("event", "x.csv", "there is no source `event`: did you mean `events`? valid are `events`, `lines`"),
-            ("events", "x.parquet", "source `events` can't be read from `x.parquet`: Parquet as an input is not supported"),
+            (
+                "events",
+                "x.parquet",
+                "source `events` can't be read from `x.parquet`: Parquet as an input is not supported",
+            ),
         ];
         for (name, path, expected) in cases {
             let said = message(pipeline.override_source(name, Path::new(path)));

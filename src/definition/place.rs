@@ -16,7 +16,7 @@ const EXTENSIONS: [(&str, FileFormat); 4] = [
 /// What would be right for an input file.
 pub(crate) const NAME_A_FILE: &str = "name one file that ends in `.ndjson`, `.jsonl`, `.json` or `.csv`";
 
-/// A path of the file system and the path that may be shown: where a variable stands in a name, its value may be a secret.
+/// A path of the file system and the path that may be shown: a variable's value may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Located {
     pub(crate) path: PathBuf,

@@ -100,7 +100,8 @@ impl Report<'_> {
         if let Some(value) = value.filter(|value| (minimum..=maximum).contains(value)) {
             return Some(value);
         }
-        let range = if maximum == u64::MAX { format!("from {minimum}") } else { format!("from {minimum} to {maximum}") };
+        let range =
+            if maximum == u64::MAX { format!("from {minimum}") } else { format!("from {minimum} to {maximum}") };
         let help = format!("write a number such as `{}`", minimum.max(1000).min(maximum));
         self.mismatch(node, what, &format!("a whole number {range}"), help);
         None

@@ -22,8 +22,8 @@ pub(crate) fn check_filter(filter: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// Checks a template of literal tokens and `{column}` tokens, and gives the columns that it names. A placeholder is a whole
-/// token: two in one token would give different keys the same subject.
+/// Checks a template of literal tokens and `{column}` tokens, and gives the columns that it names. A placeholder is a
+/// whole token: two in one token would give different keys the same subject.
 pub(crate) fn check_template(template: &str) -> Result<Vec<&str>, Wrong> {
     check_tokens(template)?;
     let mut columns = Vec::new();

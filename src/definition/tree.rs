@@ -133,7 +133,8 @@ pub(crate) fn map(entries: Vec<Entry>, file: &Arc<SourceText>, problems: &mut Di
         match first.get(&entry.key) {
             Some(&start) => {
                 let line = file.line(start);
-                let problem = Diagnostic::new(file, entry.key_span, format!("`{}` is given twice", shorten(&entry.key)));
+                let problem =
+                    Diagnostic::new(file, entry.key_span, format!("`{}` is given twice", shorten(&entry.key)));
                 let help = format!("it stands on line {line} already; keep one of the two");
                 problems.push(problem.with_label("here again").with_help(help));
             }

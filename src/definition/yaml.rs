@@ -191,7 +191,8 @@ fn syntax_problem(file: &Arc<SourceText>, error: &ScanError) -> Diagnostic {
     } else if info.contains("tab") {
         problem.with_help("indent with spaces")
     } else {
-        problem.with_help("look for a missing `:`, quote or bracket, or for indentation that is off, here or just before")
+        problem
+            .with_help("look for a missing `:`, quote or bracket, or for indentation that is off, here or just before")
     }
 }
 

@@ -155,9 +155,7 @@ impl Diagnostics {
 
     /// Orders by file and place and leaves out what is said twice.
     pub fn sort(&mut self) {
-        self.0.sort_by(|a, b| {
-            (&a.file.path, a.span.start, &a.message).cmp(&(&b.file.path, b.span.start, &b.message))
-        });
+        self.0.sort_by(|a, b| (&a.file.path, a.span.start, &a.message).cmp(&(&b.file.path, b.span.start, &b.message)));
         self.0.dedup();
     }
 }

@@ -1,5 +1,5 @@
-//! From the pipeline file as written to a [`Pipeline`] that can't be wrong: every check that needs no SQL planner, and all
-//! problems in one run. Pure: files come in through a function.
+//! From the pipeline file as written to a [`Pipeline`] that can't be wrong: every check that needs no SQL planner, and
+//! all problems in one run. Pure: files come in through a function.
 
 mod sink;
 mod source;
@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use super::contract::Contract;
 use super::environment::{self, Environment};
-use super::file::{JobFile, PipelineFile};
 use super::fields::Named;
+use super::file::{JobFile, PipelineFile};
 use super::name;
 use super::pipeline::{BatchLimits, Clock, Input, Job, Pipeline};
 use super::place::{self, Located};

@@ -21,7 +21,8 @@ impl Compiler<'_> {
         let file = &source.value;
         let input = self.input(file);
         let contract = file.contract.as_ref().and_then(|word| self.contract(word));
-        let columns = contract.as_ref().map(|contract| (self.identity(file, contract), self.event_time(file, contract)));
+        let columns =
+            contract.as_ref().map(|contract| (self.identity(file, contract), self.event_time(file, contract)));
         self.late(file);
         let (identity, event_time) = columns?;
         Some(Source {
@@ -191,7 +192,8 @@ impl Compiler<'_> {
     fn idle(&mut self, file: &EventTimeFile) -> Option<Option<crate::types::Micros>> {
         match &file.idle {
             Some(idle) if idle.value == 0 => {
-                let help = "a source would always count as silent; leave `idle` out, or write how long it may be silent";
+                let help =
+                    "a source would always count as silent; leave `idle` out, or write how long it may be silent";
                 self.report().problem(&idle.span, "`idle` can't be zero", help);
                 None
             }

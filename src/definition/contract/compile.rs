@@ -12,17 +12,8 @@ use crate::diagnostic::{Diagnostics, SourceText};
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 /// Keywords of a contract itself.
-const KEYWORDS: [&str; 9] = [
-    "$schema",
-    "$id",
-    "title",
-    "description",
-    "type",
-    "properties",
-    "required",
-    "additionalProperties",
-    "allOf",
-];
+const KEYWORDS: [&str; 9] =
+    ["$schema", "$id", "title", "description", "type", "properties", "required", "additionalProperties", "allOf"];
 
 impl Contract {
     /// Compiles the text of a contract. An `Err` holds every problem, each with its place in `text`.
@@ -55,7 +46,11 @@ impl Compiler<'_> {
         let columns = match root.get("properties") {
             Some(properties) => self.columns(properties, root.get("required")),
             None => {
-                self.report.problem(&(0..0), "a contract needs the keyword `properties`", "name each property with its type");
+                self.report.problem(
+                    &(0..0),
+                    "a contract needs the keyword `properties`",
+                    "name each property with its type",
+                );
                 Vec::new()
             }
         };
@@ -88,8 +83,12 @@ impl Compiler<'_> {
     fn object_type(&mut self, root: &Node) {
         match root.get("type") {
             Some(Node { content: Content::Text(text), .. }) if text.value == "object" => {}
-            Some(node) => self.report.mismatch(node, "the `type` of a contract", "`object`", "an event is a JSON object"),
-            None => self.report.problem(&(0..0), "a contract needs `\"type\": \"object\"`", "an event is a JSON object"),
+            Some(node) => {
+                self.report.mismatch(node, "the `type` of a contract", "`object`", "an event is a JSON object")
+            }
+            None => {
+                self.report.problem(&(0..0), "a contract needs `\"type\": \"object\"`", "an event is a JSON object")
+            }
         }
     }
 

@@ -80,7 +80,9 @@ impl Compiler<'_> {
             return;
         }
         let message = match present {
-            true => format!("an absent `{name}` is its default, one of these values, but `required` of `if` excludes it"),
+            true => {
+                format!("an absent `{name}` is its default, one of these values, but `required` of `if` excludes it")
+            }
             false => format!("an absent `{name}` would satisfy this `if`"),
         };
         let help = match present {

@@ -81,7 +81,10 @@ impl Compiler<'_> {
                 if let (Some(value), Some(allowed)) = (&value, &allowed)
                     && !allowed.contains(value)
                 {
-                    let message = format!("`default` is {}, which is not one of the allowed values", default.found(self.report.syntax));
+                    let message = format!(
+                        "`default` is {}, which is not one of the allowed values",
+                        default.found(self.report.syntax)
+                    );
                     self.report.problem(&default.span, message, "use a value of `enum`, or add it there");
                 }
                 value
@@ -195,7 +198,11 @@ impl Compiler<'_> {
 
     fn array(&mut self, node: &Node, place: &std::ops::Range<usize>) -> Option<Kind> {
         let Some(items) = node.get("items") else {
-            self.report.problem(place, "an array needs `items`", "write `\"items\": {\"type\": \"string\"}` or the like");
+            self.report.problem(
+                place,
+                "an array needs `items`",
+                "write `\"items\": {\"type\": \"string\"}` or the like",
+            );
             return None;
         };
         for keyword in ["enum", "const", "default"] {
