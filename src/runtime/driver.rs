@@ -71,7 +71,7 @@ impl From<Diagnostics> for RunFailure {
 ///
 /// # Errors
 /// All problems of the definition, or what the environment or the data made impossible.
-pub async fn run(pipeline: Arc<Pipeline>, options: RunOptions, stop: BoxFuture<'_, ()>) -> Result<StatusReport, RunFailure> {
+pub async fn run(pipeline: Arc<Pipeline>, options: RunOptions, stop: BoxFuture<'static, ()>) -> Result<StatusReport, RunFailure> {
     let directory = state_directory(&options.home, &pipeline.name);
     let broker = if needs_broker(&pipeline, options.publish) { Some(connect(&options.nats).await?) } else { None };
     let mut inputs = open_inputs(&pipeline, broker.as_ref()).await?;
@@ -90,8 +90,9 @@ pub async fn run(pipeline: Arc<Pipeline>, options: RunOptions, stop: BoxFuture<'
     }
     let shared = Arc::new(Shared { engine: Mutex::new(engine), trouble: Mutex::new(None), positions: Mutex::new(Vec::new()) });
     let listening = listen(&directory, Arc::clone(&shared) as Arc<dyn Responder>)?;
-    let mut driver = Driver { pipeline, directory, inputs, shared, changes, tables, log, options, published: false };
-    let finished = driver.drive(records, stop).await;
+    let stop = stop.shared();
+    let mut driver = Driver { pipeline, directory, inputs, shared, changes, tables, log, options, stop, published: false };
+    let finished = driver.drive(records).await;
     drop(listening);
     drop(lock);
     finished?;
@@ -154,6 +155,9 @@ struct Shared {
     positions: Mutex<Vec<SourceReport>>,
 }
 
+/// Resolves when the process is asked to end; any number of waits share it.
+type Stop = futures::future::Shared<BoxFuture<'static, ()>>;
+
 struct Driver {
     pipeline: Arc<Pipeline>,
     directory: PathBuf,
@@ -163,6 +167,8 @@ struct Driver {
     tables: Vec<TableOutlet>,
     log: EpochLog,
     options: RunOptions,
+    /// Resolves when the process is asked to end.
+    stop: Stop,
     /// Whether the change streams stand where the tables stand.
     published: bool,
 }
@@ -175,10 +181,10 @@ struct Gathered {
 }
 
 impl Driver {
-    async fn drive(&mut self, records: Vec<EpochRecord>, mut stop: BoxFuture<'_, ()>) -> Result<()> {
+    async fn drive(&mut self, records: Vec<EpochRecord>) -> Result<()> {
         let records = self.known_records(records)?;
         for record in records {
-            if (&mut stop).now_or_never().is_some() {
+            if self.stopped() {
                 return self.finish().await;
             }
             self.rerun(record).await?;
@@ -194,7 +200,7 @@ impl Driver {
         let started = now();
         let mut quiet_since = now();
         loop {
-            if (&mut stop).now_or_never().is_some() {
+            if self.stopped() {
                 return self.finish().await;
             }
             if !self.published && self.caught_up() {
@@ -208,7 +214,7 @@ impl Driver {
             let gathered = match gathered {
                 Ok(gathered) => gathered,
                 Err(error) => {
-                    self.wait_out(error, &mut stop).await?;
+                    self.wait_out(error).await?;
                     continue;
                 }
             };
@@ -217,7 +223,7 @@ impl Driver {
                 self.live_epoch(gathered, None, false).await?;
             } else {
                 self.tick(quiet_since).await?;
-                self.wait_for_rows(&mut stop).await;
+                self.wait_for_rows().await;
             }
             self.write_due_tables().await?;
         }
@@ -258,6 +264,10 @@ impl Driver {
         Ok(self.shared.lock().epoch().0 == 0 && self.changes.iter().all(ChangeOutlet::is_fresh))
     }
 
+    fn stopped(&self) -> bool {
+        self.stop.clone().now_or_never().is_some()
+    }
+
     fn caught_up(&self) -> bool {
         self.inputs.iter().all(|input| input.ended || (!input.file && input.next >= input.goal))
     }
@@ -275,9 +285,14 @@ impl Driver {
                     continue;
                 }
                 let limit = ReadLimit { messages: room, before: None, wait: Duration::ZERO };
-                let read = input.source.read(limit).await?;
-                let start = input.next.max(read.messages.first().map_or(read.next, |first| first.sequence.min(read.next)));
-                let start = if input.next == 0 { start } else { input.next };
+                let read = match input.source.read(limit).await {
+                    Ok(read) => read,
+                    // What was taken of the other sources goes on; the fault shows again at the next turn.
+                    Err(_) if gathered.ranges.iter().any(Option::is_some) => return Ok(gathered),
+                    Err(error) => return Err(error),
+                };
+                let first = read.messages.first().map_or(read.next, |first| first.sequence);
+                let start = if input.next == 0 { first } else { input.next };
                 input.ended = read.rest == Rest::End;
                 flowing |= read.rest == Rest::More && !read.messages.is_empty();
                 input.next = read.next.max(input.next);
@@ -318,7 +333,9 @@ impl Driver {
         self.log.append(&record)?;
         self.let_out(output).await?;
         for input in &mut self.inputs {
-            input.source.acknowledge(input.next).await?;
+            if let Err(error) = input.source.acknowledge(input.next).await {
+                tracing::debug!(source = %input.name, cause = %error.chain(), "an acknowledgement, for lag figures only, failed");
+            }
         }
         self.note_progress();
         Ok(())
@@ -336,8 +353,13 @@ impl Driver {
             table.dirty |= output.changed.contains(&table.job);
         }
         for (job, changes) in output.changes {
-            for outlet in self.changes.iter_mut().filter(|outlet| outlet.job == job) {
-                outlet.publish(output.stamp, changes.clone()).await?;
+            for position in 0..self.changes.len() {
+                while self.changes[position].job == job {
+                    match self.changes[position].publish(output.stamp, changes.clone()).await {
+                        Ok(_) => break,
+                        Err(error) => self.wait_out(error).await?,
+                    }
+                }
             }
         }
         Ok(())
@@ -394,7 +416,8 @@ impl Driver {
     }
 
     /// Waits until a source has something, but not for ever.
-    async fn wait_for_rows(&mut self, stop: &mut BoxFuture<'_, ()>) {
+    async fn wait_for_rows(&mut self) {
+        let stop = self.stop.clone();
         let limit = ReadLimit { messages: 0, before: None, wait: Duration::ZERO };
         let waiting: Vec<_> = self
             .inputs
@@ -413,13 +436,13 @@ impl Driver {
     }
 
     /// A broken environment stops progress, says so, and is tried again; a run that is to end gives up.
-    async fn wait_out(&mut self, error: Error, stop: &mut BoxFuture<'_, ()>) -> Result<()> {
-        if error.kind() != ErrorKind::Unavailable || self.options.until_caught_up {
+    async fn wait_out(&self, error: Error) -> Result<()> {
+        if error.kind() != ErrorKind::Unavailable || self.options.until_caught_up || self.stopped() {
             return Err(error);
         }
         tracing::warn!(cause = %error.chain(), "waiting for the environment");
         *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.chain());
-        futures::future::select(stop, tokio::time::sleep(RETRY_EVERY).boxed()).await;
+        futures::future::select(self.stop.clone(), tokio::time::sleep(RETRY_EVERY).boxed()).await;
         Ok(())
     }
 
@@ -427,7 +450,7 @@ impl Driver {
     async fn close(&mut self) -> Result<()> {
         let before = self.shared.lock().watermark();
         let at = self.options.watermark;
-        let idle = { self.shared.lock().closes_at() };
+        let idle = self.shared.lock().watermark_if_ended();
         if idle > before || at > before {
             let input = EpochInput { ended: true, close_at: at, ..EpochInput::default() };
             self.epoch(Vec::new(), input).await?;

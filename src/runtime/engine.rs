@@ -324,6 +324,13 @@ impl Engine {
         self.clock.watermark_at(clock) > self.clock.watermark()
     }
 
+    /// The watermark if no source gave more: those without rows count as idle then.
+    pub fn watermark_if_ended(&self) -> Option<Micros> {
+        let mut ended = self.clock.clone();
+        ended.advance(&vec![Heard::default(); self.sources.len()], None, true);
+        ended.watermark()
+    }
+
     /// The logged epochs.
     pub fn epochs(&self) -> &[EpochRecord] {
         &self.epochs

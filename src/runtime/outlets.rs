@@ -68,6 +68,11 @@ pub(crate) async fn open_changes(pipeline: &Pipeline, jobs: &[CompiledJob], brok
 }
 
 impl ChangeOutlet {
+    /// Whether nothing was ever published here.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.sink.is_fresh()
+    }
+
     /// Publishes an epoch's changes.
     pub(crate) async fn publish(&mut self, stamp: Stamp, changes: KeyedChanges) -> Result<u64> {
         self.sink.publish(stamp, changes).await

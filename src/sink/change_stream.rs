@@ -409,6 +409,10 @@ impl ChangeStreamSink {
 }
 
 impl ChangeSink for ChangeStreamSink {
+    fn is_fresh(&self) -> bool {
+        self.ledger.is_empty()
+    }
+
     fn publish(&mut self, stamp: Stamp, changes: KeyedChanges) -> BoxFuture<'_, Result<u64>> {
         async move {
             self.settle().await?;

@@ -77,6 +77,11 @@ pub enum Verdict {
 }
 
 impl Ledger {
+    /// Whether no key has a revision.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// What must be published for the subject to say `content`; none: nothing.
     pub fn decide(&self, subject: &str, content: Content) -> Option<Next> {
         let Some(entry) = self.entries.get(subject).filter(|entry| entry.sequence > 0) else {
