@@ -233,6 +233,7 @@ fn short(path: &Path) -> PathBuf {
     here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned)).unwrap_or_else(|| path.to_owned())
 }
 
+#[expect(clippy::disallowed_methods, reason = "the demo looks for its files around the folder that it is called in")]
 fn current_directory() -> Option<PathBuf> {
     std::env::current_dir().ok()
 }

@@ -9,7 +9,7 @@ use clap::Args;
 use crate::definition::pipeline::{Identity, Pipeline};
 use crate::error::{Error, ErrorKind};
 use crate::plan::run_batch;
-use crate::runtime::driver::left_status;
+use crate::runtime::left_status;
 use crate::runtime::outlets::{left_tables, state_directory};
 use crate::runtime::socket::{Reply, Request, ask};
 

@@ -22,6 +22,7 @@ use crate::types::{DeadLetter, Epoch, Micros, RawMessage, Rejection};
 
 use super::clock::{Heard, LateJudge, PipelineClock};
 use super::report::{JobReport, SourceCounts};
+use super::system_tables::FailedRow;
 
 /// A pipeline in memory: the circuit, what the sources' rows decided so far, and every table.
 pub struct Engine {
@@ -79,6 +80,9 @@ pub struct EpochOutput {
     /// The jobs whose tables changed, by position among the compiled jobs.
     pub changed: Vec<usize>,
 }
+
+/// Keyed changes by position among the compiled jobs.
+type JobChanges = Vec<(usize, KeyedChanges)>;
 
 /// Compiles a pipeline down to its circuit: everything that `check` checks.
 ///
@@ -150,9 +154,9 @@ impl Engine {
         let mut heard = vec![Heard::default(); self.sources.len()];
         let mut deltas = Vec::with_capacity(self.sources.len());
         let mut messages = input.messages.into_iter();
-        for position in 0..self.sources.len() {
+        for (position, heard) in heard.iter_mut().enumerate() {
             let (delta, said) = self.take_in(position, messages.next().unwrap_or_default())?;
-            heard[position] = said;
+            *heard = said;
             deltas.push(delta);
         }
         self.clock.advance(&heard, input.clock, input.ended);
@@ -261,7 +265,7 @@ impl Engine {
         }
     }
 
-    fn bring_up_to_date(&mut self, deltas: &[Delta], watched: &[usize]) -> Result<(Vec<usize>, Vec<(usize, KeyedChanges)>)> {
+    fn bring_up_to_date(&mut self, deltas: &[Delta], watched: &[usize]) -> Result<(Vec<usize>, JobChanges)> {
         let mut changed = Vec::new();
         let mut changes = Vec::new();
         for (job, delta) in deltas.iter().enumerate() {
@@ -383,12 +387,12 @@ impl Engine {
     }
 
     fn system_tables(&self) -> Result<Vec<BatchTable>> {
-        let errors: Vec<(String, &str, &str, &str, i64)> = self
+        let errors: Vec<FailedRow<'_>> = self
             .errors
             .iter()
-            .map(|((job, expression, reason, row), count)| {
-                let name = self.circuit.jobs().get(*job).map_or_else(String::new, |job| job.name.to_string());
-                (name, expression.as_str(), reason.as_str(), row.as_str(), *count)
+            .map(|((job, expression, reason, row), &count)| {
+                let job = self.circuit.jobs().get(*job).map_or("", |job| &*job.name);
+                FailedRow { job, expression, reason, row, count }
             })
             .collect();
         Ok(vec![

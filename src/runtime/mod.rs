@@ -6,7 +6,11 @@
 mod clock;
 pub mod driver;
 pub mod engine;
+mod inputs;
 pub mod outlets;
 pub mod report;
+mod shared;
 pub mod socket;
 mod system_tables;
+
+pub use shared::left_status;

@@ -100,7 +100,8 @@ impl Events {
                 tracing::error!(%error, "NATS refuses");
                 self.keep(error.to_string());
             }
-            Event::SlowConsumer(_) | Event::ClientError(_) | Event::Closed => {
+            Event::Closed => tracing::debug!("the connection to NATS is closed"),
+            Event::SlowConsumer(_) | Event::ClientError(_) => {
                 tracing::warn!(%event, "the connection to NATS complains");
                 self.keep(event.to_string());
             }
