@@ -9,6 +9,8 @@
 //! At most [`WINDOW`] messages wait for acknowledgement at a time. Within one call each key changes once at most, and a
 //! call ends when everything is acknowledged, so the revisions of a key are stored in their order.
 
+#![expect(clippy::disallowed_methods, reason = "an edge: retries are bounded in real time")]
+
 use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

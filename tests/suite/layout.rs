@@ -66,8 +66,8 @@ const NOUNS: [&str; 11] = [
     "shipment", "invoice", "carrier", "customer", "consignee", "warehouse", "sku", "freight", "parcel", "payment", "incoterm",
 ];
 
-/// Where the words of the field may stand: the SQL functions of the field.
-const NOUNS_ALLOWED: &str = "plan/functions/";
+/// Where the words of the field may stand: the SQL functions of the field, and the examples of `--help`.
+const NOUNS_ALLOWED: [&str; 2] = ["plan/functions/", "cli/mod.rs"];
 
 /// The name of the shipped pipeline, which `demo` runs.
 const SHIPPED_PIPELINE: &str = "order_to_invoice";
@@ -258,7 +258,7 @@ fn reaches_outside(name: &str, tokens: &[Placed]) -> Vec<Violation> {
 }
 
 fn words_of_the_field(name: &str, tokens: &[Placed]) -> Vec<Violation> {
-    if name.starts_with(NOUNS_ALLOWED) {
+    if NOUNS_ALLOWED.iter().any(|place| name.starts_with(place)) {
         return Vec::new();
     }
     let mut found = Vec::new();
