@@ -150,7 +150,11 @@ impl<'r, 'b> Reader<'r, 'b> {
             return base + json.len();
         }
         let line: usize = json.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-        base + (line + error.column().saturating_sub(1)).min(json.len())
+        let byte = (line + error.column().saturating_sub(1)).min(json.len());
+        // Of a control character in a value serde_json names the byte before.
+        let control = error.to_string().starts_with("control character");
+        let rest = json.as_bytes()[byte..].iter().position(|byte| control && byte.is_ascii_control());
+        base + byte + rest.unwrap_or(0)
     }
 }
 
