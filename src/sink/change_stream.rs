@@ -6,7 +6,7 @@
 //! the revision in doubt (stored: our own earlier success, also after a refusal), or somebody else's (fenced). Nothing
 //! rests on the broker's memory of message ids. At start the ledger is read back from the stream.
 //!
-//! At most [`WINDOW`] messages wait for acknowledgement at a time. Within one call each key changes once at most, and a
+//! At most `WINDOW` messages wait for acknowledgement at a time. Within one call each key changes once at most, and a
 //! call ends when everything is acknowledged, so the revisions of a key are stored in their order.
 
 #![expect(clippy::disallowed_methods, reason = "an edge: retries are bounded in real time")]

@@ -107,7 +107,7 @@ impl Ledger {
     }
 
     /// Notes that `revision` is about to be sent. Until [`Ledger::record`], its outcome is not known, and that of the
-    /// [`DOUBTS_MAX`] before it isn't either.
+    /// `DOUBTS_MAX` before it isn't either.
     pub fn doubt(&mut self, subject: &str, revision: Revision) {
         let nothing = || Entry { last: Revision { number: 0, content: Content::Revoked }, sequence: 0, in_doubt: Vec::new() };
         let in_doubt = &mut self.entries.entry(subject.to_owned()).or_insert_with(nothing).in_doubt;
