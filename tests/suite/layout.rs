@@ -36,10 +36,11 @@ const ALL_BEFORE_CLI: &[&str] =
     &["definition", "plan", "state", "circuit", "source", "decode", "batch", "sink", "checkpoint", "runtime"];
 
 /// The files that talk to NATS, files, processes and terminals; a folder stands for all files below it.
-const EDGES: [&str; 15] = [
+const EDGES: [&str; 16] = [
     "main.rs",
     "cli/",
     "runtime/driver.rs",
+    "runtime/shared.rs",
     "runtime/socket.rs",
     "definition/load.rs",
     "source/connect.rs",
