@@ -5,3 +5,5 @@
 mod layout;
 mod oracle;
 mod schemas;
+mod shipped;
+mod shipped_data;
