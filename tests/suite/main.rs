@@ -2,8 +2,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "the environment may choose a case")]
 
+mod end_to_end;
 mod layout;
 mod oracle;
+mod program;
 mod schemas;
 mod shipped;
 mod shipped_data;
+#[path = "../support/mod.rs"]
+mod support;
