@@ -6,6 +6,7 @@ mod end_to_end;
 mod layout;
 mod oracle;
 mod program;
+mod restart;
 mod schemas;
 mod shipped;
 mod shipped_data;
