@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the environment may choose a case")]
 
+mod commands;
 mod end_to_end;
 mod layout;
 mod oracle;
