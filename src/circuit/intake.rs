@@ -165,9 +165,9 @@ fn upsert(
     let keys = converter.convert_columns(&key_columns)?;
     let mut first_of_key: Ordered<&[u8], usize> = Ordered::new();
     let mut current: Vec<(Option<Holder>, Option<Holder>)> = Vec::new();
-    for row in 0..rows.num_rows() {
+    for (row, &holder) in holders.iter().enumerate() {
         let slot = *first_of_key.entry(keys.row(row).data()).or_insert_with(|| {
-            current.push((holders[row], holders[row]));
+            current.push((holder, holder));
             current.len() - 1
         });
         if let Some((_, now)) = current.get_mut(slot)

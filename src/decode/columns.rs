@@ -66,30 +66,30 @@ impl ColumnBuilder {
     }
 
     /// Appends one value; `Absent` and `Null` are null.
-    pub(crate) fn append(&mut self, slot: Slot, row: &Row<'_>) {
+    pub(crate) fn append(&mut self, slot: &Slot, row: &Row<'_>) {
         match (self, slot) {
-            (Self::Text(builder), Slot::Text(text)) => builder.append_value(row.texts.get(text)),
-            (Self::Boolean(builder), Slot::Boolean(value)) => builder.append_value(value),
-            (Self::Integer(builder), Slot::Integer(value)) => builder.append_value(value),
-            (Self::Number(builder), Slot::Number(value)) => builder.append_value(value),
-            (Self::Decimal(builder), Slot::Decimal(value)) => builder.append_value(value),
-            (Self::Timestamp(builder), Slot::Integer(value)) => builder.append_value(value),
-            (Self::Date(builder), Slot::Date(value)) => builder.append_value(value),
-            (Self::Time(builder), Slot::Integer(value)) => builder.append_value(value),
+            (Self::Text(builder), Slot::Text(text)) => builder.append_value(row.texts.get(*text)),
+            (Self::Boolean(builder), Slot::Boolean(value)) => builder.append_value(*value),
+            (Self::Integer(builder), Slot::Integer(value)) => builder.append_value(*value),
+            (Self::Number(builder), Slot::Number(value)) => builder.append_value(*value),
+            (Self::Decimal(builder), Slot::Decimal(value)) => builder.append_value(*value),
+            (Self::Timestamp(builder), Slot::Integer(value)) => builder.append_value(*value),
+            (Self::Date(builder), Slot::Date(value)) => builder.append_value(*value),
+            (Self::Time(builder), Slot::Integer(value)) => builder.append_value(*value),
             (Self::Duration(builder), Slot::Duration { months, days, nanoseconds }) => {
-                builder.append_value(IntervalMonthDayNano::new(months, days, nanoseconds));
+                builder.append_value(IntervalMonthDayNano::new(*months, *days, *nanoseconds));
             }
             (Self::Object { columns, nulls, .. }, Slot::Many { start, len }) => {
-                for (column, slot) in columns.iter_mut().zip(&row.arena[start..start + len]) {
-                    column.append(*slot, row);
+                for (column, slot) in columns.iter_mut().zip(&row.arena[*start..*start + *len]) {
+                    column.append(slot, row);
                 }
                 nulls.append_non_null();
             }
             (Self::Array { element, lengths, nulls, .. }, Slot::Many { start, len }) => {
-                for slot in &row.arena[start..start + len] {
-                    element.append(*slot, row);
+                for slot in &row.arena[*start..*start + *len] {
+                    element.append(slot, row);
                 }
-                lengths.push(len);
+                lengths.push(*len);
                 nulls.append_non_null();
             }
             (builder, Slot::Absent | Slot::Null) => builder.append_null(),

@@ -66,10 +66,10 @@ impl Header {
 }
 
 fn put(place: &mut Slot, slot: Slot, name: &str) -> Checked<()> {
-    if slot != Slot::Absent && *place != Slot::Absent {
+    if !slot.is_absent() && !place.is_absent() {
         return Err(duplicate_key(name));
     }
-    if slot != Slot::Absent {
+    if !slot.is_absent() {
         *place = slot;
     }
     Ok(())
@@ -102,7 +102,7 @@ fn read_cell<'b>(
 }
 
 fn bounded(plan: &Plan, kind: &Kind, slot: Slot, message: &str, scratch: &mut Scratch) -> Checked<Slot> {
-    scalar::check_bounds(kind, slot, &Reader { plan, message, scratch }.texts())?;
+    scalar::check_bounds(kind, &slot, &Reader { plan, message, scratch }.texts())?;
     Ok(slot)
 }
 

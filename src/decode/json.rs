@@ -53,7 +53,7 @@ impl<'r, 'b> Reader<'r, 'b> {
             return Ok(slot);
         };
         let texts = self.texts();
-        allowed.iter().copied().find(|constant| texts.same(*constant, slot)).ok_or_else(|| {
+        allowed.iter().copied().find(|constant| texts.same(constant, &slot)).ok_or_else(|| {
             Fault::new(rule::NOT_IN_ENUM, format!("`{}` is none of the values allowed", shorten(shown.trim_matches('"'))))
         })
     }
@@ -66,7 +66,7 @@ impl<'r, 'b> Reader<'r, 'b> {
         match form {
             Form::Scalar(kind) => {
                 let slot = scalar::from_json(kind, json, self.message, self.scratch)?;
-                scalar::check_bounds(kind, slot, &self.texts())?;
+                scalar::check_bounds(kind, &slot, &self.texts())?;
                 Ok(slot)
             }
             Form::Object(shape) if json.starts_with('{') => {
@@ -128,7 +128,7 @@ impl<'r, 'b> Reader<'r, 'b> {
 
     fn property(&mut self, shape: &'r Shape, mark: usize, at: usize, json: &'b str, depth: usize) -> Checked<()> {
         let property = &shape.properties[at];
-        if self.scratch.stack[mark + at] != Slot::Absent {
+        if !self.scratch.stack[mark + at].is_absent() {
             return Err(duplicate_key(&property.name));
         }
         let slot = self.value(property, json, depth)?;

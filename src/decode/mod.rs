@@ -147,7 +147,7 @@ impl Decoder {
         plan.root.fill(&mut scratch.stack);
         let row = Row { texts, arena: &scratch.arena };
         for (column, slot) in self.columns.iter_mut().zip(&scratch.stack) {
-            column.append(*slot, &row);
+            column.append(slot, &row);
         }
         self.system.append(message, index);
         self.rows += 1;

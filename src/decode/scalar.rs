@@ -52,10 +52,10 @@ pub(crate) fn from_text(kind: &Kind, text: &str) -> Checked<Slot> {
 }
 
 /// Whether a value lies within the bounds of a kind; values that are null or of another kind do.
-pub(crate) fn check_bounds(kind: &Kind, slot: Slot, texts: &Texts<'_>) -> Checked<()> {
+pub(crate) fn check_bounds(kind: &Kind, slot: &Slot, texts: &Texts<'_>) -> Checked<()> {
     match (kind, slot) {
         (Kind::Text { max_length: Some(most) }, Slot::Text(text)) => {
-            let text = texts.get(text);
+            let text = texts.get(*text);
             // A text has at most as many characters as bytes.
             if text.len() > *most && text.chars().count() > *most {
                 let reason = format!("`{}` has more than {most} characters", shorten(text));
@@ -64,16 +64,16 @@ pub(crate) fn check_bounds(kind: &Kind, slot: Slot, texts: &Texts<'_>) -> Checke
             Ok(())
         }
         (Kind::Integer { minimum, maximum }, Slot::Integer(value)) => {
-            check_range(value, *minimum, *maximum, |value| value.to_string())
+            check_range(*value, *minimum, *maximum, |value| value.to_string())
         }
         (Kind::Number { minimum, maximum }, Slot::Number(value)) => {
-            check_range(value, *minimum, *maximum, |value| value.to_string())
+            check_range(*value, *minimum, *maximum, |value| value.to_string())
         }
         (Kind::Decimal { minimum, maximum, scale, .. }, Slot::Decimal(value)) => {
-            check_range(value, *minimum, *maximum, |value| decimal_text(value, *scale))
+            check_range(*value, *minimum, *maximum, |value| decimal_text(value, *scale))
         }
         (Kind::Timestamp { minimum, maximum, .. }, Slot::Integer(value)) => {
-            check_range(value, *minimum, *maximum, time::timestamp_text)
+            check_range(*value, *minimum, *maximum, time::timestamp_text)
         }
         _ => Ok(()),
     }

@@ -89,7 +89,7 @@ impl Shape {
     /// Refuses an object that lacks a required property.
     pub(crate) fn require(&self, slots: &[Slot]) -> Checked<()> {
         for (property, slot) in self.properties.iter().zip(slots) {
-            if property.required && *slot == Slot::Absent {
+            if property.required && slot.is_absent() {
                 return Err(Fault::new(rule::REQUIRED, format!("`{}` is required", property.name)).inside(&property.name));
             }
         }
@@ -99,7 +99,7 @@ impl Shape {
     /// Gives absent properties their defaults, or null.
     pub(crate) fn fill(&self, slots: &mut [Slot]) {
         for (property, slot) in self.properties.iter().zip(slots) {
-            if *slot == Slot::Absent {
+            if slot.is_absent() {
                 *slot = property.default.unwrap_or(Slot::Null);
             }
         }
@@ -140,11 +140,11 @@ impl Condition {
     /// Checks an event's properties before defaults are filled in: an absent one counts as its default in `when` and in
     /// bounds (without one as null), but is missing where the condition requires it.
     pub(crate) fn check(&self, shape: &Shape, slots: &[Slot], texts: &Texts<'_>) -> Checked<()> {
-        let value = |column: usize| match slots[column] {
-            Slot::Absent => shape.properties[column].default.unwrap_or(Slot::Null),
+        let value = |column: usize| match &slots[column] {
+            Slot::Absent => shape.properties[column].default.as_ref().unwrap_or(&Slot::Null),
             slot => slot,
         };
-        let among = |column: usize, values: &[Slot]| values.iter().any(|constant| texts.same(*constant, value(column)));
+        let among = |column: usize, values: &[Slot]| values.iter().any(|constant| texts.same(constant, value(column)));
         if !self.when.iter().all(|(column, values)| among(*column, values)) {
             return Ok(());
         }

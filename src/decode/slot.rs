@@ -6,7 +6,11 @@
 use std::ops::Range;
 
 /// One value of an event.
+///
+/// The tag takes a whole word, so that slots are moved in words: with a tag of one byte, moving them in pieces that
+/// straddle it took a fifth of the decoder's time.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[repr(u64)]
 pub(crate) enum Slot {
     /// The event has no such property.
     Absent,
@@ -24,6 +28,12 @@ pub(crate) enum Slot {
     Duration { months: i32, days: i32, nanoseconds: i64 },
     /// An object's properties in the contract's order, or an array's elements: a range of the arena.
     Many { start: usize, len: usize },
+}
+
+impl Slot {
+    pub(crate) fn is_absent(&self) -> bool {
+        matches!(self, Self::Absent)
+    }
 }
 
 /// A text, as a range of one of three buffers.
@@ -63,10 +73,10 @@ impl<'a> Texts<'a> {
     }
 
     /// Whether two slots of one column hold the same value; bounds of text, not its place, decide.
-    pub(crate) fn same(&self, left: Slot, right: Slot) -> bool {
+    pub(crate) fn same(&self, left: &Slot, right: &Slot) -> bool {
         match (left, right) {
             (Slot::Text(a), Slot::Text(b)) if a.home == Home::Contract && b.home == Home::Contract => a == b,
-            (Slot::Text(a), Slot::Text(b)) => a.len == b.len && self.get(a) == self.get(b),
+            (Slot::Text(a), Slot::Text(b)) => a.len == b.len && self.get(*a) == self.get(*b),
             _ => left == right,
         }
     }
@@ -150,7 +160,7 @@ mod tests {
         assert_eq!(scratch.unescaped, "DHL");
         let texts = Texts { message: &message, unescaped: &scratch.unescaped, contract: "" };
         assert_eq!((texts.get(borrowed), texts.get(copied)), ("DHL", "DHL"));
-        assert!(texts.same(Slot::Text(borrowed), Slot::Text(copied)));
+        assert!(texts.same(&Slot::Text(borrowed), &Slot::Text(copied)));
     }
 
     #[test]

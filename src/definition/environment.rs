@@ -11,7 +11,12 @@ pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Expands every text of the tree in place. `$${` stands for `${`. A variable that is not set and has no default is a
 /// problem; one that is set to nothing takes the default, as in a shell.
-pub(crate) fn expand(node: &mut Node, environment: Environment<'_>, file: &Arc<SourceText>, problems: &mut Diagnostics) {
+pub(crate) fn expand(
+    node: &mut Node,
+    environment: Environment<'_>,
+    file: &Arc<SourceText>,
+    problems: &mut Diagnostics,
+) {
     let span = node.span.clone();
     match &mut node.content {
         Content::Text(text) if text.value.contains("${") => {

@@ -6,6 +6,7 @@ use super::duration;
 use super::grammar::{Field, Form, Need, Shape};
 use super::read::{Placed, Report, Word};
 use super::tree::{Content, Entry, Node, shorten};
+use crate::diagnostic::nearest;
 use crate::types::Micros;
 
 /// What stands under a name.
@@ -25,7 +26,12 @@ pub(crate) struct Fields<'n> {
 
 impl<'n> Fields<'n> {
     /// Reports unknown and missing fields; what is missing is reported at `place`.
-    pub(crate) fn open(node: &'n Node, shape: &'static Shape, place: &Range<usize>, report: &mut Report<'_>) -> Option<Self> {
+    pub(crate) fn open(
+        node: &'n Node,
+        shape: &'static Shape,
+        place: &Range<usize>,
+        report: &mut Report<'_>,
+    ) -> Option<Self> {
         let known: Vec<&str> = shape.fields.iter().map(|field| field.name).collect();
         let entries = report.map(node, shape.what, &format!("its fields are `{}`", known.join("`, `")))?;
         report.unknown_fields(entries, &format!("{} has no field", shape.what), &known, shape.later);
@@ -37,27 +43,39 @@ impl<'n> Fields<'n> {
     fn check_needs(&self, place: &Range<usize>, report: &mut Report<'_>) {
         let what = self.shape.what;
         for field in self.shape.fields.iter().filter(|field| field.need == Need::Required) {
-            if self.get(field.name).is_none() {
-                report.problem(place, format!("{what} needs the field `{}`", field.name), field.about);
+            let misspelt =
+                |entry: &Entry| self.field(&entry.key).is_none() && self.nearest(&entry.key) == Some(field.name);
+            if self.get(field.name).is_none() && !self.entries.iter().any(misspelt) {
+                report.problem(place, format!("{what} needs the field `{}`", field.name), as_help(field.about));
             }
         }
         for need in [Need::OneOf, Need::AtMostOne] {
             let names: Vec<&str> =
                 self.shape.fields.iter().filter(|field| field.need == need).map(|field| field.name).collect();
-            let given: Vec<&Entry> =
-                self.entries.iter().filter(|entry| names.contains(&entry.key.as_str())).collect();
-            let refused = self.entries.iter().any(|entry| self.shape.later.iter().any(|l| l.name == entry.key));
+            let given: Vec<&Entry> = self.entries.iter().filter(|entry| names.contains(&entry.key.as_str())).collect();
+            let misspelt = self.entries.iter().any(|entry| {
+                self.field(&entry.key).is_none() && self.nearest(&entry.key).is_some_and(|near| names.contains(&near))
+            });
             if let [_, second, ..] = given.as_slice() {
                 let message = format!("{what} can't have both `{}`", names.join("` and `"));
                 report.problem(&second.key_span, message, "keep one of them");
-            } else if given.is_empty() && need == Need::OneOf && !names.is_empty() && !refused {
+            } else if given.is_empty() && need == Need::OneOf && !names.is_empty() && !misspelt {
                 report.problem(place, format!("{what} needs `{}`", names.join("` or `")), "give exactly one of them");
             }
         }
     }
 
+    fn field(&self, name: &str) -> Option<&'static Field> {
+        self.shape.fields.iter().find(|field| field.name == name)
+    }
+
+    fn nearest(&self, name: &str) -> Option<&'static str> {
+        nearest(name, self.shape.fields.iter().map(|field| field.name))
+    }
+
+    /// The value of a field that is in the grammar.
     pub(crate) fn get(&self, name: &str) -> Option<&'n Node> {
-        debug_assert!(self.shape.fields.iter().any(|field| field.name == name), "`{name}` is in the grammar");
+        debug_assert!(self.field(name).is_some(), "`{name}` is in the grammar");
         self.entries.iter().find(|entry| entry.key == name).map(|entry| &entry.node)
     }
 
@@ -71,7 +89,7 @@ impl<'n> Fields<'n> {
 
     pub(crate) fn integer(&self, name: &str, report: &mut Report<'_>) -> Option<u64> {
         let node = self.get(name)?;
-        let (minimum, maximum) = self.shape.fields.iter().find(|field| field.name == name).map_or((0, u64::MAX), bounds);
+        let (minimum, maximum) = self.field(name).map_or((0, u64::MAX), bounds);
         report.integer(node, &format!("`{name}`"), minimum, maximum)
     }
 
@@ -171,10 +189,14 @@ pub(crate) fn read_words(node: &Node, name: &str, report: &mut Report<'_>) -> Pl
     let mut words = Placed { span: node.span.clone(), value: Vec::<Word>::new() };
     let Some(items) = report.list(node, &format!("`{name}`"), &help) else { return words };
     if items.is_empty() {
-        report.problem(&node.span, format!("`{name}` is empty"), "give at least one, or leave the field out");
+        report.problem(&node.span, format!("`{name}` is empty"), "give at least one");
     }
     if items.len() > ENTRIES_MAX {
-        report.problem(&node.span, format!("`{name}` has more than {ENTRIES_MAX} entries"), "that many are not supported");
+        report.problem(
+            &node.span,
+            format!("`{name}` has more than {ENTRIES_MAX} entries"),
+            "that many are not supported",
+        );
         return words;
     }
     for item in items {
@@ -191,6 +213,12 @@ pub(crate) fn read_words(node: &Node, name: &str, report: &mut Report<'_>) -> Pl
 
 /// More sources, jobs, sinks or columns of a key than this are refused: checks compare each with each.
 const ENTRIES_MAX: usize = 1000;
+
+/// A sentence of the JSON Schema as help: lower case, without its full stop.
+fn as_help(sentence: &str) -> String {
+    let mut rest = sentence.trim_end_matches('.').chars();
+    rest.next().map(|first| first.to_ascii_lowercase()).into_iter().chain(rest).collect()
+}
 
 fn bounds(field: &Field) -> (u64, u64) {
     match field.form {

@@ -8,7 +8,7 @@ use super::fields::{Fields, Named, read_words};
 use super::grammar::{self, CLOCKS, LATE};
 use super::pipeline::{Clock, Late, Start};
 use super::read::{Placed, Report, Word};
-use super::tree::{Content, Node, shorten};
+use super::tree::{Content, Node, Syntax, shorten};
 use crate::diagnostic::{Diagnostics, SourceText};
 use crate::types::Micros;
 
@@ -56,7 +56,6 @@ pub(crate) struct StreamFile {
 
 #[derive(Debug)]
 pub(crate) struct UpsertFile {
-    pub(crate) span: Range<usize>,
     pub(crate) key: Option<Placed<Vec<Word>>>,
     pub(crate) order_by: Option<Word>,
 }
@@ -99,7 +98,7 @@ pub(crate) struct ParquetFile {
 impl PipelineFile {
     /// Reads the tree of a whole file; none if it is no mapping.
     pub(crate) fn read(root: &Node, text: &Arc<SourceText>, problems: &mut Diagnostics) -> Option<Self> {
-        let report = &mut Report { file: text, problems };
+        let report = &mut Report { file: text, problems, syntax: Syntax::Yaml };
         let fields = Fields::open(root, &grammar::PIPELINE, &(0..0), report)?;
         let batch = fields.get("batch").and_then(|node| Fields::open(node, &grammar::BATCH, &node.span, report));
         Some(Self {
@@ -176,13 +175,12 @@ fn read_start(node: &Node, report: &mut Report<'_>) -> Option<Start> {
 
 impl UpsertFile {
     fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
-        let span = node.span.clone();
         match &node.content {
             Content::Map(_) => {
                 let fields = Fields::open(node, &grammar::UPSERT, &node.span, report)?;
-                Some(Self { span, key: fields.words("key", report), order_by: fields.word("order_by", report) })
+                Some(Self { key: fields.words("key", report), order_by: fields.word("order_by", report) })
             }
-            _ => Some(Self { span, key: Some(read_words(node, "upsert", report)), order_by: None }),
+            _ => Some(Self { key: Some(read_words(node, "upsert", report)), order_by: None }),
         }
     }
 }
@@ -199,9 +197,14 @@ impl EventTimeFile {
                     idle: fields.duration("idle", report),
                 })
             }
-            _ => {
+            Content::Text(_) => {
                 let column = report.word(node, "`event_time`");
                 Some(Self { column, lateness: None, when: None, idle: None })
+            }
+            _ => {
+                let help = "write the name of a column, or `{ column: occurred_at, lateness: 1h }`";
+                report.mismatch(node, "`event_time`", "a column or a mapping", help);
+                None
             }
         }
     }
@@ -209,11 +212,7 @@ impl EventTimeFile {
 
 impl JobFile {
     fn read(fields: &Fields<'_>, report: &mut Report<'_>) -> Self {
-        Self {
-            about: About::read(fields, report),
-            sql: fields.word("sql", report),
-            key: fields.words("key", report),
-        }
+        Self { about: About::read(fields, report), sql: fields.word("sql", report), key: fields.words("key", report) }
     }
 }
 

@@ -89,7 +89,12 @@ pub(crate) static PIPELINE: Shape = Shape {
         OWNER,
         DESCRIPTION,
         SLO,
-        field("clock", Form::Choice(CLOCKS), Need::Optional, "Where time comes from; `broker` if a source is a JetStream one."),
+        field(
+            "clock",
+            Form::Choice(CLOCKS),
+            Need::Optional,
+            "Where time comes from; `broker` if a source is a JetStream one.",
+        ),
         field("sources", Form::Named(&SOURCE), Need::Required, "The tables that jobs read, by the name that SQL uses."),
         field("jobs", Form::Named(&JOB), Need::Required, "One SELECT each, by the name that SQL uses."),
         field("sinks", Form::Many(&SINK), Need::Optional, "Where the rows or the changes of a job go."),
@@ -103,11 +108,26 @@ pub(crate) static SOURCE: Shape = Shape {
     fields: &[
         field("contract", Form::Text, Need::Required, "The contract, a JSON Schema file, relative to this file."),
         field("jetstream", Form::One(&STREAM_INPUT), Need::OneOf, "Read from a stream."),
-        field("files", Form::Text, Need::OneOf, "Read from a file (`.ndjson`, `.jsonl`, `.json`, `.csv`), relative to this file."),
+        field(
+            "files",
+            Form::Text,
+            Need::OneOf,
+            "Read from a file (`.ndjson`, `.jsonl`, `.json`, `.csv`), relative to this file.",
+        ),
         field("unique", Form::Texts, Need::AtMostOne, "Of rows with the same values in these columns the first wins."),
-        field("upsert", Form::Either(&Form::Texts, &Form::One(&UPSERT)), Need::AtMostOne, "The last row of a key is the key's row."),
+        field(
+            "upsert",
+            Form::Either(&Form::Texts, &Form::One(&UPSERT)),
+            Need::AtMostOne,
+            "The last row of a key is the key's row.",
+        ),
         field("deleted", Form::Text, Need::Optional, "A boolean column; true removes the key's row."),
-        field("event_time", Form::Either(&Form::Text, &Form::One(&EVENT_TIME)), Need::Optional, "The column that says when it happened."),
+        field(
+            "event_time",
+            Form::Either(&Form::Text, &Form::One(&EVENT_TIME)),
+            Need::Optional,
+            "The column that says when it happened.",
+        ),
         field("late", Form::Choice(LATE), Need::Optional, "What happens to a row behind the watermark; `apply`."),
         OWNER,
         DESCRIPTION,
@@ -128,7 +148,12 @@ pub(crate) static STREAM_INPUT: Shape = Shape {
     fields: &[
         field("stream", Form::Text, Need::Required, "The stream's name."),
         field("subjects", Form::Texts, Need::Required, "The subjects to read; `*` and `>` as in NATS."),
-        field("start", Form::Either(&Form::Choice(&["all"]), &Form::One(&START)), Need::Optional, "Where to start the first time; `all`."),
+        field(
+            "start",
+            Form::Either(&Form::Choice(&["all"]), &Form::One(&START)),
+            Need::Optional,
+            "Where to start the first time; `all`.",
+        ),
     ],
     later: &[],
 };
@@ -191,7 +216,12 @@ pub(crate) static STREAM_SINK: Shape = Shape {
     what: "`jetstream` of a sink",
     fields: &[
         field("stream", Form::Text, Need::Required, "The stream's name; it is created if it is missing."),
-        field("subject", Form::Text, Need::Required, "Literal tokens and, for each column of the job's key, `{column}`."),
+        field(
+            "subject",
+            Form::Text,
+            Need::Required,
+            "Literal tokens and, for each column of the job's key, `{column}`.",
+        ),
     ],
     later: &[],
 };

@@ -161,15 +161,15 @@ impl Reader<'_> {
         loop {
             let rest = &self.text[self.at..];
             let Some(next) = rest.chars().next() else {
-                return Err(self.problem(start..start + 1, "the text that starts here is not closed".to_owned()));
+                return Err(self.problem(start..start + 1, "the string that starts here is not closed".to_owned()));
             };
             self.at += next.len_utf8();
             match next {
                 '"' => return Ok(value),
                 '\\' => value.push(self.escape()?),
                 c if c < ' ' => {
-                    let message = format!("a text must not hold the control character U+{:04X}", u32::from(c));
-                    let help = if c == '\n' { "close the text, or write `\\n`" } else { "write it as an escape" };
+                    let message = format!("a string must not hold the control character U+{:04X}", u32::from(c));
+                    let help = if c == '\n' { "close the string, or write `\\n`" } else { "write it as an escape" };
                     return Err(Box::new(self.problem(self.at - 1..self.at, message).with_help(help)));
                 }
                 c => value.push(c),
@@ -216,7 +216,8 @@ impl Reader<'_> {
     }
 
     fn hex(&mut self) -> Option<u32> {
-        let digits = self.text.get(self.at..self.at + 4).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        let digits =
+            self.text.get(self.at..self.at + 4).filter(|digits| digits.bytes().all(|b| b.is_ascii_hexdigit()))?;
         self.at += 4;
         u32::from_str_radix(digits, 16).ok()
     }
@@ -248,6 +249,8 @@ impl Reader<'_> {
         let problem = self.problem(span, message);
         match found {
             Some('}' | ']') => Box::new(problem.with_help("JSON has no comma after the last entry")),
+            Some('\'') => Box::new(problem.with_help("JSON has double quotes only")),
+            Some(c) if c.is_alphabetic() => Box::new(problem.with_help("a string stands in double quotes")),
             Some('/' | '#') => Box::new(problem.with_help("JSON has no comments; use `description`")),
             _ => problem,
         }

@@ -51,3 +51,44 @@ fn no_pipeline(path: &Path, problem: &Unreadable) -> Diagnostics {
     };
     Diagnostics::from(Diagnostic::of_file(&file, message).with_help(help))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What `load` says about a pipeline whose file holds `pipeline` and whose SQL file holds `sql`.
+    fn check(pipeline: &[u8], sql: &[u8], expected: &str) {
+        let folder = tempfile::tempdir().expect("a folder can be made");
+        let contract = br#"{"type": "object", "properties": {"a": {"type": "string"}}}"#;
+        let files: [(&str, &[u8]); 3] = [("p.yaml", pipeline), ("a.sql", sql), ("a.json", contract)];
+        for (name, bytes) in files {
+            std::fs::write(folder.path().join(name), bytes).expect("a file can be written");
+        }
+        let problems = load(&folder.path().join("p.yaml"), &|_| None).err().unwrap_or_default();
+        let said: Vec<String> = problems
+            .0
+            .iter()
+            .map(|problem| format!("{}; {}", problem.message, problem.help.as_deref().unwrap_or_default()))
+            .map(|text| text.replace(&format!("{}/", folder.path().display()), ""))
+            .collect();
+        assert_eq!(said.join("\n"), expected);
+    }
+
+    #[test]
+    fn files_that_are_too_long_or_no_text_are_refused_with_the_reason() {
+        let pipeline =
+            b"pipeline: p\nsources: { s: { contract: a.json, files: a.csv } }\njobs: { j: { sql: a.sql } }\n";
+        check(pipeline, b"SELECT 1", "");
+        check(pipeline, &[b' '; 256 * 1024 + 1], "the SQL file `a.sql` is too long; at most 256 KiB are read");
+        check(pipeline, b"SELECT '\xff'", "the SQL file `a.sql` is not UTF-8 text; byte 8 is the first that is wrong");
+        check(&[b' '; 1024 * 1024 + 1], b"", "the pipeline file is too long; at most 1024 KiB are read");
+        check(b"pipeline: \xff", b"", "the pipeline file is not UTF-8 text; byte 10 is the first that is wrong");
+    }
+
+    #[test]
+    fn a_pipeline_file_that_is_not_there_is_named() {
+        let problems = load(Path::new("no/such.yaml"), &|_| None).err().unwrap_or_default();
+        let expected = "error: the pipeline file does not exist\n--> no/such.yaml\n = help: check the path\n";
+        assert_eq!(problems.render(false), expected);
+    }
+}

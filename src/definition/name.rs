@@ -14,27 +14,27 @@ pub(crate) fn table_problem(name: &str) -> Option<(String, &'static str)> {
     if name.eq_ignore_ascii_case(RESERVED) {
         return Some((format!("`{name}` is reserved"), "the engine's own tables lie in the schema `milepost`"));
     }
-    identifier_problem(name, "_", "letters, digits and `_`, not starting with a digit")
+    identifier_problem(name, "_", "use letters, digits and `_`, not starting with a digit")
 }
 
 /// Why a name is not that of a pipeline, with what would be right; none if it is.
 pub(crate) fn pipeline_problem(name: &str) -> Option<(String, &'static str)> {
-    identifier_problem(name, "_-", "letters, digits, `_` and `-`, not starting with a digit")
+    identifier_problem(name, "_-", "use letters, digits, `_` and `-`, not starting with a digit")
 }
 
 fn identifier_problem(name: &str, more: &str, help: &'static str) -> Option<(String, &'static str)> {
     if name.chars().count() > NAME_CHARS_MAX {
-        return Some((format!("a name of more than {NAME_CHARS_MAX} characters"), "choose a shorter one"));
+        return Some((format!("the name is longer than {NAME_CHARS_MAX} characters"), "choose a shorter one"));
     }
     if name.is_empty() {
-        return Some(("an empty name".to_owned(), help));
+        return Some(("the name is empty".to_owned(), help));
     }
     if name.starts_with(|c: char| c.is_ascii_digit()) {
         return Some((format!("the name `{name}` starts with a digit"), help));
     }
     match name.chars().find(|c| !c.is_ascii_alphanumeric() && !more.contains(*c)) {
         Some(' ') => Some((format!("the name `{name}` has a space in it"), help)),
-        Some(c) if c.is_control() => Some(("a name with a control character in it".to_owned(), help)),
+        Some(c) if c.is_control() => Some(("the name has a control character in it".to_owned(), help)),
         Some(c) => Some((format!("the name `{name}` has `{c}` in it"), help)),
         None if name.starts_with('-') => Some((format!("the name `{name}` starts with `-`"), help)),
         None => None,
@@ -57,7 +57,7 @@ mod tests {
             ("a", None),
             ("order_lines2", None),
             ("_x", None),
-            ("", Some("an empty name")),
+            ("", Some("the name is empty")),
             ("2a", Some("the name `2a` starts with a digit")),
             ("a b", Some("the name `a b` has a space in it")),
             ("größe", Some("the name `größe` has `ö` in it")),

@@ -13,7 +13,10 @@ const EXTENSIONS: [(&str, FileFormat); 4] = [
     ("csv", FileFormat::Csv),
 ];
 
-/// A path of the file system and the path that may be shown: where a variable stands in a name, its value may be a secret.
+/// What would be right for an input file.
+pub(crate) const NAME_A_FILE: &str = "name one file that ends in `.ndjson`, `.jsonl`, `.json` or `.csv`";
+
+/// A path of the file system and the path that may be shown: a variable's value may be a secret.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Located {
     pub(crate) path: PathBuf,
@@ -43,7 +46,7 @@ fn tidy(path: &Path) -> PathBuf {
 
 /// What an input file holds by its name, or why it can't be read, with what would be right.
 pub(crate) fn format(name: &str) -> Result<FileFormat, (String, String)> {
-    let valid = "name one file that ends in `.ndjson`, `.jsonl`, `.json` or `.csv`";
+    let valid = NAME_A_FILE;
     if name.contains("://") {
         return Err(("object store URLs are not supported yet".to_owned(), format!("copy the file here and {valid}")));
     }

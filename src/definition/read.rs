@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::tree::{Content, Entry, Node, Text, shorten};
-use crate::diagnostic::{Diagnostic, Diagnostics, SourceText, nearest, suggest};
+use super::tree::{Content, Entry, Node, Syntax, Text, shorten};
+use crate::diagnostic::{Diagnostic, Diagnostics, SourceText, suggest};
 
 /// A value with the bytes it stands on.
 #[derive(Debug, Clone, PartialEq)]
@@ -20,6 +20,7 @@ pub(crate) type Word = Placed<Text>;
 pub(crate) struct Report<'a> {
     pub(crate) file: &'a Arc<SourceText>,
     pub(crate) problems: &'a mut Diagnostics,
+    pub(crate) syntax: Syntax,
 }
 
 /// A field that the format has a name for but this version does not do.
@@ -36,15 +37,10 @@ impl Report<'_> {
         self.problems.push(Diagnostic::new(self.file, span.clone(), message).with_help(help));
     }
 
-    /// A problem with a label and help.
-    pub(crate) fn labelled(&mut self, span: &Range<usize>, message: String, label: &str, help: impl Into<String>) {
-        self.problems.push(Diagnostic::new(self.file, span.clone(), message).with_label(label).with_help(help));
-    }
-
     /// `what` was expected to be `expected`.
     pub(crate) fn mismatch(&mut self, node: &Node, what: &str, expected: &str, help: impl Into<String>) {
         if node.content != Content::Broken {
-            let message = format!("{what} must be {expected}, found {}", node.found());
+            let message = format!("{what} must be {expected}, found {}", node.found(self.syntax));
             self.problem(&node.span, message, help);
         }
     }
@@ -54,7 +50,7 @@ impl Report<'_> {
         match &node.content {
             Content::Map(entries) => Some(entries),
             _ => {
-                self.mismatch(node, what, "a mapping", help);
+                self.mismatch(node, what, self.syntax.map(), help);
                 None
             }
         }
@@ -65,7 +61,7 @@ impl Report<'_> {
         match &node.content {
             Content::List(items) => Some(items),
             _ => {
-                self.mismatch(node, what, "a list", help);
+                self.mismatch(node, what, self.syntax.list(), help);
                 None
             }
         }
@@ -73,9 +69,10 @@ impl Report<'_> {
 
     /// A text that is not empty.
     pub(crate) fn word(&mut self, node: &Node, what: &str) -> Option<Word> {
+        let text = self.syntax.text();
         let help = match &node.content {
-            Content::Number(_) | Content::Boolean(_) => "put it in quotes if it is meant as a text",
-            _ => "write a text",
+            Content::Number(_) | Content::Boolean(_) => format!("put it in quotes if it is meant as a {text}"),
+            _ => format!("write a {text}"),
         };
         match &node.content {
             Content::Text(text) if !text.value.trim().is_empty() => {
@@ -86,7 +83,7 @@ impl Report<'_> {
                 None
             }
             _ => {
-                self.mismatch(node, what, "a text", help);
+                self.mismatch(node, what, &format!("a {text}"), help);
                 None
             }
         }
@@ -103,7 +100,8 @@ impl Report<'_> {
         if let Some(value) = value.filter(|value| (minimum..=maximum).contains(value)) {
             return Some(value);
         }
-        let range = if maximum == u64::MAX { format!("from {minimum}") } else { format!("from {minimum} to {maximum}") };
+        let range =
+            if maximum == u64::MAX { format!("from {minimum}") } else { format!("from {minimum} to {maximum}") };
         let help = format!("write a number such as `{}`", minimum.max(1000).min(maximum));
         self.mismatch(node, what, &format!("a whole number {range}"), help);
         None
@@ -112,7 +110,8 @@ impl Report<'_> {
     /// One of some words; its index.
     pub(crate) fn choice(&mut self, node: &Node, what: &str, choices: &[&str]) -> Option<usize> {
         let Content::Text(text) = &node.content else {
-            self.mismatch(node, what, "a text", suggest("", choices.iter().copied()));
+            let expected = format!("a {}", self.syntax.text());
+            self.mismatch(node, what, &expected, suggest("", choices.iter().copied()));
             return None;
         };
         let found = choices.iter().position(|choice| *choice == text.value);
@@ -131,16 +130,11 @@ impl Report<'_> {
             }
             let key = shorten(&entry.key);
             if let Some(later) = later.iter().find(|later| later.name == entry.key) {
-                let message = format!("`{key}` is not supported yet");
-                self.labelled(&entry.key_span, message, "this version does not do it", later.instead);
+                self.problem(&entry.key_span, format!("`{key}` is not supported yet"), later.instead);
                 continue;
             }
-            let label = match nearest(&entry.key, known.iter().copied()) {
-                Some(near) => format!("perhaps `{near}`"),
-                None => String::new(),
-            };
             let help = suggest(&entry.key, known.iter().copied());
-            self.labelled(&entry.key_span, format!("{lacks} `{key}`"), &label, help);
+            self.problem(&entry.key_span, format!("{lacks} `{key}`"), help);
         }
     }
 }

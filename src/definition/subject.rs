@@ -22,8 +22,8 @@ pub(crate) fn check_filter(filter: &str) -> Result<(), Wrong> {
     Ok(())
 }
 
-/// Checks a template of literal tokens and `{column}` tokens, and gives the columns that it names. A placeholder is a whole
-/// token: two in one token would give different keys the same subject.
+/// Checks a template of literal tokens and `{column}` tokens, and gives the columns that it names. A placeholder is a
+/// whole token: two in one token would give different keys the same subject.
 pub(crate) fn check_template(template: &str) -> Result<Vec<&str>, Wrong> {
     check_tokens(template)?;
     let mut columns = Vec::new();
@@ -31,7 +31,7 @@ pub(crate) fn check_template(template: &str) -> Result<Vec<&str>, Wrong> {
         if let Some(column) = placeholder(token) {
             columns.push(column);
         } else if token.contains(['{', '}']) {
-            let help = "write each `{column}` between dots, as in `triggers.{site}.{sku}`".to_owned();
+            let help = "write each `{column}` between dots, as in `triggers.{site}.{key}`".to_owned();
             return Err((format!("a placeholder that is not a whole token in `{token}`"), help));
         } else if token.contains(['*', '>']) {
             let help = "a message is published to one subject; write tokens and `{column}`".to_owned();

@@ -46,8 +46,48 @@ pub(crate) struct Entry {
     pub(crate) node: Node,
 }
 
+/// What a file is written in, for messages in its author's words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Syntax {
+    Yaml,
+    Json,
+}
+
 /// Deeper nesting than this is refused, in every kind of file.
 pub(crate) const DEPTH_MAX: usize = 32;
+
+impl Syntax {
+    /// A map, with its article.
+    pub(crate) fn map(self) -> &'static str {
+        match self {
+            Self::Yaml => "a mapping",
+            Self::Json => "an object",
+        }
+    }
+
+    /// A list, with its article.
+    pub(crate) fn list(self) -> &'static str {
+        match self {
+            Self::Yaml => "a list",
+            Self::Json => "an array",
+        }
+    }
+
+    /// A text, without an article.
+    pub(crate) fn text(self) -> &'static str {
+        match self {
+            Self::Yaml => "text",
+            Self::Json => "string",
+        }
+    }
+
+    fn null(self) -> &'static str {
+        match self {
+            Self::Yaml => "nothing",
+            Self::Json => "null",
+        }
+    }
+}
 
 impl Text {
     /// A text in which no variable stands.
@@ -63,15 +103,15 @@ impl Text {
 }
 
 impl Node {
-    /// What the node is, for "expected …, found …": never a variable's value.
-    pub(crate) fn found(&self) -> String {
+    /// What the node is, for "must be …, found …": never a variable's value.
+    pub(crate) fn found(&self, syntax: Syntax) -> String {
         match &self.content {
-            Content::Null | Content::Broken => "nothing".to_owned(),
+            Content::Null | Content::Broken => syntax.null().to_owned(),
             Content::Boolean(value) => format!("`{value}`"),
             Content::Number(written) => format!("the number `{}`", shorten(written)),
-            Content::Text(text) => format!("the text `{}`", shorten(&text.written)),
-            Content::List(_) => "a list".to_owned(),
-            Content::Map(_) => "a mapping".to_owned(),
+            Content::Text(text) => format!("the {} `{}`", syntax.text(), shorten(&text.written)),
+            Content::List(_) => syntax.list().to_owned(),
+            Content::Map(_) => syntax.map().to_owned(),
         }
     }
 
@@ -93,8 +133,10 @@ pub(crate) fn map(entries: Vec<Entry>, file: &Arc<SourceText>, problems: &mut Di
         match first.get(&entry.key) {
             Some(&start) => {
                 let line = file.line(start);
-                let problem = Diagnostic::new(file, entry.key_span, format!("`{}` is given twice", shorten(&entry.key)));
-                problems.push(problem.with_help(format!("it stands on line {line} already; keep one of the two")));
+                let problem =
+                    Diagnostic::new(file, entry.key_span, format!("`{}` is given twice", shorten(&entry.key)));
+                let help = format!("it stands on line {line} already; keep one of the two");
+                problems.push(problem.with_label("here again").with_help(help));
             }
             None => {
                 first.insert(entry.key.clone(), entry.key_span.start);

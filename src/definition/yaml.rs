@@ -30,7 +30,8 @@ pub(crate) fn parse(file: &Arc<SourceText>, problems: &mut Diagnostics) -> Optio
     }
     match builder.root {
         Some(Node { content: Content::Null, .. }) | None => {
-            problems.push(Diagnostic::of_file(file, "the file is empty"));
+            let help = "start with `pipeline:`, `sources:` and `jobs:`";
+            problems.push(Diagnostic::of_file(file, "the file is empty").with_help(help));
             None
         }
         root => root,
@@ -190,7 +191,8 @@ fn syntax_problem(file: &Arc<SourceText>, error: &ScanError) -> Diagnostic {
     } else if info.contains("tab") {
         problem.with_help("indent with spaces")
     } else {
-        problem.with_help("look for a missing `:`, quote or bracket, or for indentation that is off, here or just before")
+        problem
+            .with_help("look for a missing `:`, quote or bracket, or for indentation that is off, here or just before")
     }
 }
 

@@ -148,11 +148,14 @@ impl Diagnostics {
         }
     }
 
+    /// Nothing if nothing is wrong, else the problems in order.
+    pub fn into_checked(self) -> Result<(), Diagnostics> {
+        self.into_result(Some(()))
+    }
+
     /// Orders by file and place and leaves out what is said twice.
     pub fn sort(&mut self) {
-        self.0.sort_by(|a, b| {
-            (&a.file.path, a.span.start, &a.message).cmp(&(&b.file.path, b.span.start, &b.message))
-        });
+        self.0.sort_by(|a, b| (&a.file.path, a.span.start, &a.message).cmp(&(&b.file.path, b.span.start, &b.message)));
         self.0.dedup();
     }
 }

@@ -89,7 +89,7 @@ mod tests {
     fn a_problem_shows_its_line_and_column_behind_wide_characters() {
         check(
             "größe: 1\nüber: zwölf\n",
-            17..23,
+            18..24,
             "error: wrong\n --> a.yaml:2:7\n  |\n2 | über: zwölf\n  |       ^^^^^ here\n  |\n  = help: mend it\n",
         );
     }
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn a_file_without_text_is_named_without_a_line() {
-        check("", 0..0, "error: wrong\n --> a.yaml\n  |\n  = help: mend it\n");
+        check("", 0..0, "error: wrong\n--> a.yaml\n = help: mend it\n");
     }
 
     #[test]

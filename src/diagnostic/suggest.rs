@@ -4,13 +4,13 @@
 const LISTED_MAX: usize = 40;
 
 /// Help for a name that is not known: the nearest of `candidates`, if one is near, and the list of them all in the
-/// order in which they come. `did you mean `a`? valid are `a`, `b``.
+/// order in which they come: "did you mean `a`? valid are `a`, `b`".
 pub fn suggest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
     let candidates: Vec<&str> = candidates.into_iter().collect();
-    let list = list(&candidates);
-    match nearest(name, candidates.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`? {list}"),
-        None => list,
+    match (nearest(name, candidates.iter().copied()), candidates.as_slice()) {
+        (Some(near), [_]) => format!("did you mean `{near}`? there is no other"),
+        (Some(near), _) => format!("did you mean `{near}`? {}", list(&candidates)),
+        (None, _) => list(&candidates),
     }
 }
 
@@ -20,9 +20,14 @@ pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) ->
     candidates
         .into_iter()
         .map(|candidate| (distance(&wanted, &candidate.to_lowercase()), candidate))
-        .filter(|(distance, candidate)| *distance <= candidate.chars().count().max(wanted.chars().count()).div_ceil(3))
+        .filter(|(distance, candidate)| *distance <= allowed(candidate.chars().count().max(wanted.chars().count())))
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
+}
+
+/// How many edits make no other word, by the length of the longer name. Short names are all near each other.
+fn allowed(chars: usize) -> usize {
+    if chars < 3 { 0 } else { chars.div_ceil(3) }
 }
 
 /// Edits between two names; one that continues the other is one edit away.
@@ -57,12 +62,14 @@ mod tests {
             ("Upsert", Some("upsert")),
             ("jet_stream", Some("jetstream")),
             ("zzz", None),
+            ("a", None),
             ("", None),
         ];
         for (name, expected) in cases {
             assert_eq!(nearest(name, known), expected, "for `{name}`");
         }
         assert_eq!(suggest("cc", []), "there is none to choose from");
-        assert_eq!(suggest("a", ["aa", "b"]), "did you mean `aa`? valid are `aa`, `b`");
+        assert_eq!(suggest("late", ["lates", "b"]), "did you mean `lates`? valid are `lates`, `b`");
+        assert_eq!(suggest("late", ["lates"]), "did you mean `lates`? there is no other");
     }
 }

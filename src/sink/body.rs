@@ -6,6 +6,8 @@
 //! zone), dates `YYYY-MM-DD`, times of day `HH:MM:SS.ffffff`, intervals and durations ISO 8601, binary is
 //! lower-case hexadecimal, lists are arrays, structs objects.
 
+use std::sync::Arc;
+
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
@@ -125,17 +127,17 @@ impl Values {
         let to = |target: DataType| cast(array, &target).map_err(|_| format!("`{}`", array.data_type()));
         Ok(match array.data_type() {
             DataType::Null => Self::Null,
-            DataType::Boolean => Self::Boolean(array.clone()),
+            DataType::Boolean => Self::Boolean(Arc::clone(array)),
             DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => Self::Integer(to(DataType::Int64)?),
             DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => Self::Unsigned(to(DataType::UInt64)?),
             DataType::Float16 | DataType::Float32 | DataType::Float64 => Self::Double(to(DataType::Float64)?),
-            DataType::Decimal128(..) => Self::Decimal(array.clone()),
+            DataType::Decimal128(..) => Self::Decimal(Arc::clone(array)),
             DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) => Self::Decimal(to(DataType::Decimal128(38, *scale))?),
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Self::Text(to(DataType::Utf8View)?),
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
                 Self::Binary(to(DataType::BinaryView)?)
             }
-            DataType::Timestamp(TimeUnit::Nanosecond, zone) => Self::Nanos { array: array.clone(), zoned: zone.is_some() },
+            DataType::Timestamp(TimeUnit::Nanosecond, zone) => Self::Nanos { array: Arc::clone(array), zoned: zone.is_some() },
             DataType::Timestamp(_, zone) => {
                 Self::Micros { array: to(DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?, zoned: zone.is_some() }
             }
@@ -147,14 +149,14 @@ impl Values {
             DataType::Duration(_) => Self::Duration(to(DataType::Duration(TimeUnit::Microsecond))?),
             DataType::Dictionary(_, values) => Self::new(&to((**values).clone())?)?,
             DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
-                let array = to(DataType::List(item.clone()))?;
+                let array = to(DataType::List(Arc::clone(item)))?;
                 let items = Self::new(array.as_list::<i32>().values())?;
                 Self::List { array, items: Box::new(items) }
             }
             DataType::Struct(fields) => {
                 let columns = fields.iter().zip(array.as_struct().columns());
                 let columns = columns.map(|(field, array)| Column::new(field.name(), array).map_err(|error| error.to_string()));
-                Self::Struct { array: array.clone(), columns: columns.collect::<Result<_, _>>()? }
+                Self::Struct { array: Arc::clone(array), columns: columns.collect::<Result<_, _>>()? }
             }
             other => return Err(format!("`{other}`")),
         })

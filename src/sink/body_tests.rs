@@ -1,5 +1,3 @@
-use std::sync::Arc;
-
 use arrow::array::{
     BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, DurationMillisecondArray, Float64Array, Int32Array,
     IntervalMonthDayNanoArray, ListArray, MapBuilder, NullArray, StringArray, StringBuilder, StringViewArray, StructArray,
@@ -68,14 +66,14 @@ fn each_type_has_one_form() {
     ];
     for (array, expected) in cases {
         let expected: Vec<String> = expected.iter().map(|value| format!("{{\"c\":{value}}}")).collect();
-        assert_eq!(rendered(array.clone()), expected, "{}", array.data_type());
+        assert_eq!(rendered(Arc::clone(&array)), expected, "{}", array.data_type());
     }
 }
 
 #[test]
 fn columns_stand_in_schema_order_and_names_are_escaped() {
     let one: ArrayRef = Arc::new(Int32Array::from(vec![1]));
-    let batch = RecordBatch::try_from_iter([("z", one.clone()), ("a\"", one.clone()), ("m", one)]).unwrap();
+    let batch = RecordBatch::try_from_iter([("z", Arc::clone(&one)), ("a\"", Arc::clone(&one)), ("m", one)]).unwrap();
     let mut out = Vec::new();
     Rows::new(&batch).unwrap().write(0, &mut out).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), r#"{"z":1,"a\"":1,"m":1}"#);

@@ -6,8 +6,10 @@
 //! the revision in doubt (stored: our own earlier success, also after a refusal), or somebody else's (fenced). Nothing
 //! rests on the broker's memory of message ids. At start the ledger is read back from the stream.
 //!
-//! At most [`WINDOW`] messages wait for acknowledgement at a time. Within one call each key changes once at most, and a
+//! At most `WINDOW` messages wait for acknowledgement at a time. Within one call each key changes once at most, and a
 //! call ends when everything is acknowledged, so the revisions of a key are stored in their order.
+
+#![expect(clippy::disallowed_methods, reason = "an edge: retries are bounded in real time")]
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -368,17 +370,39 @@ impl ChangeStreamSink {
         }
         let started = Instant::now();
         let mut pause = PAUSE_MIN;
-        for subject in self.ledger.doubted() {
-            while let Err(cause) = self.look(&subject).await? {
-                if started.elapsed() + pause > self.patience {
-                    return Err(self.unavailable(&subject, cause));
-                }
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(PAUSE_MAX);
+        let mut doubted = self.ledger.doubted().into_iter().peekable();
+        if let Some(subject) = doubted.peek() {
+            self.pass_barrier(subject).await?;
+        }
+        while let Some(subject) = doubted.peek() {
+            let Err(cause) = self.look(subject).await? else {
+                self.ledger.dismiss(subject);
+                doubted.next();
+                continue;
+            };
+            if started.elapsed() + pause > self.patience {
+                return Err(self.unavailable(subject, cause));
             }
+            tokio::time::sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
         }
         self.unsettled = false;
         Ok(())
+    }
+
+    /// Waits until the broker has dealt with everything that was sent. A look at a subject could overtake what the
+    /// broker has still queued; a publication can't, so one goes behind it that is refused whatever the stream holds.
+    async fn pass_barrier(&self, subject: &str) -> Result<()> {
+        let message = PublishMessage::build().expected_stream(&self.stream).expected_last_subject_sequence(SEQUENCE_OF_NONE);
+        let outcome = match self.context.send_publish(subject.to_owned(), message).await {
+            Ok(acknowledgement) => acknowledgement.await,
+            Err(error) => Err(error),
+        };
+        match outcome {
+            Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(()),
+            Err(error) => Err(self.unavailable(subject, error.to_string())),
+            Ok(_) => Err(Error::internal(format!("stream `{}` stored a message that no stream may store", self.stream))),
+        }
     }
 
     fn unavailable(&self, subject: &str, cause: String) -> Error {
@@ -387,6 +411,10 @@ impl ChangeStreamSink {
 }
 
 impl ChangeSink for ChangeStreamSink {
+    fn is_fresh(&self) -> bool {
+        self.ledger.is_empty()
+    }
+
     fn publish(&mut self, stamp: Stamp, changes: KeyedChanges) -> BoxFuture<'_, Result<u64>> {
         async move {
             self.settle().await?;
@@ -433,6 +461,8 @@ const LEDGER_BATCH: usize = 1_000;
 const LEDGER_WAIT: Duration = Duration::from_secs(10);
 /// How long a call tries to reach the broker.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A sequence that no message has: what expects it is refused. Below 2^53, so that nothing on the way rounds it.
+const SEQUENCE_OF_NONE: u64 = (1 << 53) - 1;
 /// The first pause between two attempts.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 /// The longest pause between two attempts.

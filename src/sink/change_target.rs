@@ -112,10 +112,13 @@ mod tests {
 
     use super::*;
 
+    /// A change of good settings, and the remedy that must be named.
+    type Case = (fn(&mut Config), Option<&'static str>);
+
     #[test]
     fn each_setting_that_may_lose_messages_is_named_with_its_remedy() {
         let good = || settings("T", &["t.*".to_owned()]);
-        let cases: [(fn(&mut Config), Option<&str>); 12] = [
+        let cases: [Case; 12] = [
             (|_| {}, None),
             (|config| config.subjects = vec!["t.>".to_owned()], None),
             (|config| config.max_messages = 0, None),

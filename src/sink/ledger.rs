@@ -55,12 +55,12 @@ pub struct Ledger {
     entries: HashMap<String, Entry>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug)]
 struct Entry {
     last: Revision,
     sequence: u64,
-    /// A revision that was sent without learning what became of it.
-    in_doubt: Option<Revision>,
+    /// Revisions that were sent without learning what became of them, the oldest first.
+    in_doubt: Vec<Revision>,
 }
 
 /// What the last message of a subject in the stream means to a writer with this ledger.
@@ -77,6 +77,11 @@ pub enum Verdict {
 }
 
 impl Ledger {
+    /// Whether no key has a revision.
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     /// What must be published for the subject to say `content`; none: nothing.
     pub fn decide(&self, subject: &str, content: Content) -> Option<Next> {
         let Some(entry) = self.entries.get(subject).filter(|entry| entry.sequence > 0) else {
@@ -98,25 +103,40 @@ impl Ledger {
 
     /// Notes that `revision` is the subject's last message, at this stream sequence.
     pub fn record(&mut self, subject: &str, revision: Revision, sequence: u64) {
-        self.entries.insert(subject.to_owned(), Entry { last: revision, sequence, in_doubt: None });
+        self.entries.insert(subject.to_owned(), Entry { last: revision, sequence, in_doubt: Vec::new() });
     }
 
-    /// Notes that `revision` is about to be sent. Until [`Ledger::record`], its outcome is not known.
+    /// Notes that `revision` is about to be sent. Until [`Ledger::record`], its outcome is not known, and that of the
+    /// `DOUBTS_MAX` before it isn't either.
     pub fn doubt(&mut self, subject: &str, revision: Revision) {
-        let nothing = Entry { last: Revision { number: 0, content: Content::Revoked }, sequence: 0, in_doubt: None };
-        self.entries.entry(subject.to_owned()).or_insert(nothing).in_doubt = Some(revision);
+        let nothing = || Entry { last: Revision { number: 0, content: Content::Revoked }, sequence: 0, in_doubt: Vec::new() };
+        let in_doubt = &mut self.entries.entry(subject.to_owned()).or_insert_with(nothing).in_doubt;
+        if !in_doubt.contains(&revision) {
+            if in_doubt.len() == DOUBTS_MAX {
+                in_doubt.remove(0);
+            }
+            in_doubt.push(revision);
+        }
+    }
+
+    /// Notes that what is in doubt will never be stored, where the last message is known to be the ledger's.
+    pub fn dismiss(&mut self, subject: &str) {
+        if let Some(entry) = self.entries.get_mut(subject) {
+            entry.in_doubt.clear();
+        }
     }
 
     /// Compares the subject's last message in the stream (its sequence, and its revision if we could have written it)
-    /// with the ledger, and adopts it if it is the one in doubt.
+    /// with the ledger, and adopts it if it was in doubt.
     pub fn judge(&mut self, subject: &str, stored: Option<(u64, Option<Revision>)>) -> Verdict {
-        let entry = self.entries.get(subject).copied();
+        let entry = self.entries.get(subject);
         let sequence = entry.map_or(0, |entry| entry.sequence);
+        let was_sent = |revision: &Revision| entry.is_some_and(|entry| entry.in_doubt.contains(revision));
         match stored {
             None if sequence == 0 => Verdict::Unchanged,
             None => Verdict::Lost,
             Some((stored, _)) if stored == sequence => Verdict::Unchanged,
-            Some((stored, Some(revision))) if entry.and_then(|entry| entry.in_doubt) == Some(revision) => {
+            Some((stored, Some(revision))) if was_sent(&revision) => {
                 self.record(subject, revision, stored);
                 Verdict::Stored
             }
@@ -126,7 +146,7 @@ impl Ledger {
 
     /// The subjects with a revision in doubt, sorted.
     pub fn doubted(&self) -> Vec<String> {
-        self.subjects(|entry| entry.in_doubt.is_some())
+        self.subjects(|entry| !entry.in_doubt.is_empty())
     }
 
     /// The subjects whose row exists, sorted.
@@ -141,6 +161,9 @@ impl Ledger {
         subjects
     }
 }
+
+/// Revisions in doubt that a subject remembers.
+const DOUBTS_MAX: usize = 16;
 
 #[cfg(test)]
 mod tests {
@@ -208,7 +231,9 @@ mod tests {
     fn what_was_in_doubt_and_is_stored_is_the_ground_of_the_next_revision() {
         let mut ledger = Ledger::default();
         ledger.doubt("s", revision(1, ROW));
+        ledger.doubt("s", revision(1, OTHER));
         assert_eq!(ledger.decide("s", OTHER).map(|next| next.revision.number), Some(1));
+        assert_eq!(ledger.judge("s", None), Verdict::Unchanged);
         assert_eq!(ledger.judge("s", Some((7, Some(revision(1, ROW))))), Verdict::Stored);
         let next = ledger.decide("s", OTHER).unwrap();
         assert_eq!((next.change, next.revision.number, next.expected_sequence), (Change::Changed, 2, 7));

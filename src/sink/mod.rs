@@ -5,9 +5,9 @@ pub mod change_stream;
 pub mod event;
 pub mod ledger;
 pub mod subject;
+pub mod table;
 mod body_schema;
 mod change_target;
-pub mod table;
 
 use arrow::record_batch::RecordBatch;
 use futures::future::BoxFuture;
@@ -38,6 +38,9 @@ pub struct Stamp {
 /// Where a job's changes go. An implementor promises: publishing the same changes again publishes nothing; when the
 /// future resolves with `Ok`, everything is stored; after an error of kind `Unavailable` the same call may be made again.
 pub trait ChangeSink: Send {
+    /// Whether nothing was ever published: no key has a revision.
+    fn is_fresh(&self) -> bool;
+
     /// Publishes what differs between `changes` and what was published before; returns how many messages that took.
     fn publish(&mut self, stamp: Stamp, changes: KeyedChanges) -> BoxFuture<'_, Result<u64>>;
 

@@ -3,6 +3,8 @@
 //! The server is looked for in this order: what `NATS_SERVER` names, the `PATH`, and `.tools/nats-server` (where
 //! `scripts/fetch-nats-server` puts it) beside the current directory, the executable, or a parent of either.
 
+#![expect(clippy::disallowed_methods, reason = "an edge: finds a program through the environment, and waits for it")]
+
 use std::env;
 use std::fs;
 use std::io;

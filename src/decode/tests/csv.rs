@@ -104,6 +104,6 @@ fn column_that_is_there_twice_is_refused_where_both_have_a_value() {
 proptest! {
     #[test]
     fn any_record_gives_one_row_or_one_rejection(record in "[a1,\"{}:\n]{0,40}") {
-        let _ = outcome(&contract(), format(&["id", "place", "marks"]), "good,,", record);
+        drop(outcome(&contract(), format(&["id", "place", "marks"]), "good,,", record));
     }
 }

@@ -1,5 +1,5 @@
-//! From the pipeline file as written to a [`Pipeline`] that can't be wrong: every check that needs no SQL planner, and all
-//! problems in one run. Pure: files come in through a function.
+//! From the pipeline file as written to a [`Pipeline`] that can't be wrong: every check that needs no SQL planner, and
+//! all problems in one run. Pure: files come in through a function.
 
 mod sink;
 mod source;
@@ -12,13 +12,13 @@ use std::time::Duration;
 
 use super::contract::Contract;
 use super::environment::{self, Environment};
-use super::file::{JobFile, PipelineFile};
 use super::fields::Named;
+use super::file::{JobFile, PipelineFile};
 use super::name;
 use super::pipeline::{BatchLimits, Clock, Input, Job, Pipeline};
 use super::place::{self, Located};
 use super::read::{Placed, Report, Word};
-use super::tree::shorten;
+use super::tree::{Syntax, shorten};
 use super::yaml;
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceText};
 
@@ -210,7 +210,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn report(&mut self) -> Report<'_> {
-        Report { file: &self.file.text, problems: self.problems }
+        Report { file: &self.file.text, problems: self.problems, syntax: Syntax::Yaml }
     }
 
     /// A problem of a word: `message` in full, but if a variable stands in the word only that its value `is_not` what is

@@ -34,7 +34,9 @@ impl Compiler<'_> {
         let shown = shorten(&word.value.written);
         let Some(index) = jobs.iter().position(|job| job.name == word.value.value) else {
             let help = match self.file.sources.iter().any(|source| source.name == word.value.value) {
-                true => "it is a source; a sink publishes a job, if need be one that selects all of the source".to_owned(),
+                true => {
+                    "it is a source; a sink publishes a job, if need be one that selects all of the source".to_owned()
+                }
                 false => suggest(&word.value.written, jobs.iter().map(|job| job.name.as_str())),
             };
             self.report().problem(&word.span, format!("there is no job `{shown}`"), help);
@@ -66,7 +68,8 @@ impl Compiler<'_> {
         let stream = stream?;
         if let Some((source, _)) = self.reads(&stream, &word.value.value).map(|(name, span)| (name.to_owned(), span)) {
             let message = format!("`{}` is read by the source `{source}`", shorten(&word.value.written));
-            let help = "the pipeline would read what it writes; publish to another stream, or narrow the source's subjects";
+            let help =
+                "the pipeline would read what it writes; publish to another stream, or narrow the source's subjects";
             self.report().problem(&word.span, message, help);
         }
         Some(SinkTarget::JetStream { stream, subject: word.value.value.clone() })
@@ -79,7 +82,12 @@ impl Compiler<'_> {
             let span = within(self.file.text.text.as_str(), &word.span, &format!("{{{column}}}"));
             let message = format!("`{}` is not a column of the job's key", shorten(column));
             let help = suggest(column, key.iter().map(|column| column.value.written.as_str()));
-            self.value_problem(&Word { span, value: word.value.clone() }, &message, "does not fit the job's key", &help);
+            self.value_problem(
+                &Word { span, value: word.value.clone() },
+                &message,
+                "does not fit the job's key",
+                &help,
+            );
         }
         let missing = key.iter().filter(|column| !columns.contains(&column.value.value.as_str()));
         let missing: Vec<String> = missing.map(|column| format!("`{{{}}}`", column.value.written)).collect();
@@ -107,7 +115,9 @@ impl Compiler<'_> {
         let mut clashes: Vec<(&Word, String, &'static str)> = Vec::new();
         for (index, sink) in sinks.iter().enumerate() {
             for other in sinks.iter().take(index) {
-                clashes.extend(table_clash(sink, other, &self.file.text).or_else(|| subject_clash(sink, other, &self.file.text)));
+                clashes.extend(
+                    table_clash(sink, other, &self.file.text).or_else(|| subject_clash(sink, other, &self.file.text)),
+                );
             }
         }
         for (word, message, help) in clashes {
@@ -125,7 +135,8 @@ fn table_clash<'f>(sink: &'f SinkFile, other: &SinkFile, text: &crate::diagnosti
     if !path.starts_with(&other_path) && !other_path.starts_with(&path) {
         return None;
     }
-    let message = format!("`{}` is taken by the sink on line {}", shorten(&word.value.written), text.line(other.span.start));
+    let message =
+        format!("`{}` is taken by the sink on line {}", shorten(&word.value.written), text.line(other.span.start));
     Some((word, message, "give each table a folder of its own, none inside another"))
 }
 

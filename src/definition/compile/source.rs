@@ -21,7 +21,8 @@ impl Compiler<'_> {
         let file = &source.value;
         let input = self.input(file);
         let contract = file.contract.as_ref().and_then(|word| self.contract(word));
-        let columns = contract.as_ref().map(|contract| (self.identity(file, contract), self.event_time(file, contract)));
+        let columns =
+            contract.as_ref().map(|contract| (self.identity(file, contract), self.event_time(file, contract)));
         self.late(file);
         let (identity, event_time) = columns?;
         Some(Source {
@@ -53,7 +54,8 @@ impl Compiler<'_> {
                 Some(Input::File { path, format })
             }
             Err((message, help)) => {
-                self.value_problem(word, &message, "does not name an input file", &help);
+                let help = if word.value.is_expanded() { place::NAME_A_FILE } else { &help };
+                self.value_problem(word, &message, "does not name an input file", help);
                 None
             }
         }
@@ -167,11 +169,12 @@ impl Compiler<'_> {
     fn event_time(&mut self, file: &SourceFile, contract: &Arc<Contract>) -> Option<Option<EventTime>> {
         let Some(event_time) = &file.event_time else { return Some(None) };
         let column = event_time.column.as_ref().and_then(|word| self.time_column(word, contract));
+        let idle = self.idle(event_time);
         Some(Some(EventTime {
             column: column?,
             lateness: event_time.lateness.as_ref().map_or(0, |lateness| lateness.value),
             when: event_time.when.as_ref().map(|when| (when.value.value.clone(), when.span.clone())),
-            idle: self.idle(event_time)?,
+            idle: idle?,
         }))
     }
 
@@ -189,7 +192,8 @@ impl Compiler<'_> {
     fn idle(&mut self, file: &EventTimeFile) -> Option<Option<crate::types::Micros>> {
         match &file.idle {
             Some(idle) if idle.value == 0 => {
-                let help = "a source would always count as silent; leave `idle` out, or write how long it may be silent";
+                let help =
+                    "a source would always count as silent; leave `idle` out, or write how long it may be silent";
                 self.report().problem(&idle.span, "`idle` can't be zero", help);
                 None
             }
@@ -235,6 +239,7 @@ fn columns_help(contract: &Contract, fits: impl Fn(&Kind) -> bool, what: &str) -
     let names: Vec<String> = fitting.map(|column| format!("`{}`", column.name)).collect();
     match names.as_slice() {
         [] => format!("the contract `{}` has no {what} column", contract.id),
+        [only] => format!("the only {what} column is {only}"),
         names => format!("{what} columns are {}", names.join(", ")),
     }
 }

@@ -5,24 +5,15 @@ use std::sync::Arc;
 use super::{Contract, SYSTEM_COLUMNS};
 use crate::definition::json;
 use crate::definition::read::Report;
-use crate::definition::tree::{Content, Entry, Node, shorten};
+use crate::definition::tree::{Content, Entry, Node, Syntax, shorten};
 use crate::diagnostic::{Diagnostics, SourceText};
 
 /// The dialect that contracts are a subset of.
 const DIALECT: &str = "https://json-schema.org/draft/2020-12/schema";
 
 /// Keywords of a contract itself.
-const KEYWORDS: [&str; 9] = [
-    "$schema",
-    "$id",
-    "title",
-    "description",
-    "type",
-    "properties",
-    "required",
-    "additionalProperties",
-    "allOf",
-];
+const KEYWORDS: [&str; 9] =
+    ["$schema", "$id", "title", "description", "type", "properties", "required", "additionalProperties", "allOf"];
 
 impl Contract {
     /// Compiles the text of a contract. An `Err` holds every problem, each with its place in `text`.
@@ -30,7 +21,7 @@ impl Contract {
         let mut problems = Diagnostics::default();
         let root = json::parse(text, &mut problems);
         let contract = root.and_then(|root| {
-            let report = Report { file: text, problems: &mut problems };
+            let report = Report { file: text, problems: &mut problems, syntax: Syntax::Json };
             Compiler { report, additional: true }.contract(&root)
         });
         problems.into_result(contract)
@@ -55,7 +46,11 @@ impl Compiler<'_> {
         let columns = match root.get("properties") {
             Some(properties) => self.columns(properties, root.get("required")),
             None => {
-                self.report.problem(&(0..0), "a contract needs the keyword `properties`", "name each property with its type");
+                self.report.problem(
+                    &(0..0),
+                    "a contract needs the keyword `properties`",
+                    "name each property with its type",
+                );
                 Vec::new()
             }
         };
@@ -88,8 +83,12 @@ impl Compiler<'_> {
     fn object_type(&mut self, root: &Node) {
         match root.get("type") {
             Some(Node { content: Content::Text(text), .. }) if text.value == "object" => {}
-            Some(node) => self.report.mismatch(node, "the `type` of a contract", "`object`", "an event is a JSON object"),
-            None => self.report.problem(&(0..0), "a contract needs `\"type\": \"object\"`", "an event is a JSON object"),
+            Some(node) => {
+                self.report.mismatch(node, "the `type` of a contract", "`object`", "an event is a JSON object")
+            }
+            None => {
+                self.report.problem(&(0..0), "a contract needs `\"type\": \"object\"`", "an event is a JSON object")
+            }
         }
     }
 
@@ -118,4 +117,39 @@ fn property_names(root: &Node) -> impl Iterator<Item = (&Entry, &str)> {
         _ => &[],
     };
     entries.iter().map(|entry| (entry, entry.key.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{Condition, Kind, Value};
+    use super::*;
+
+    #[test]
+    fn each_keyword_ends_in_its_part_of_the_contract() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/definitions/contracts/");
+        let text = std::fs::read_to_string(format!("{folder}event.v1.json")).expect("the contract is there");
+        let contract = Contract::compile(&SourceText::new("event.v1.json", text)).expect("the contract is right");
+        assert_eq!(contract.id, "event.v1");
+        assert_eq!(contract.description.as_deref(), Some("Event: One event."));
+        assert!(!contract.additional);
+        let column = |name: &str| contract.columns.iter().find(|column| column.name == name).expect("a column");
+        let classifier = column("classifier");
+        assert_eq!(classifier.default, Some(Value::Text("ACT".to_owned())));
+        assert_eq!(classifier.allowed.as_ref().map(Vec::len), Some(2));
+        assert!(!classifier.field().is_nullable() && !classifier.required);
+        assert!(column("event_id").required && column("site").nullable);
+        let year_2000 = 946_684_800_000_000;
+        let bounded = Kind::Timestamp { minimum: Some(year_2000), maximum: None, nanoseconds: false };
+        assert_eq!(column("occurred_at").kind, bounded);
+        let open = Kind::Timestamp { minimum: None, maximum: None, nanoseconds: true };
+        assert_eq!(column("recorded_at").kind, open);
+        assert_eq!(column("weight").kind, Kind::Number { minimum: Some(0.5), maximum: None });
+        let quantity = Kind::Decimal { precision: 18, scale: 3, minimum: Some(0), maximum: Some(1_000_500) };
+        let condition = Condition {
+            when: vec![(1, vec![Value::Text("gate.out".to_owned())])],
+            required: vec![5],
+            bounds: vec![(6, quantity)],
+        };
+        assert_eq!(contract.conditions.first(), Some(&condition));
+    }
 }

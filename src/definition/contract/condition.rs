@@ -6,6 +6,9 @@ use super::{Column, Condition, Kind, Value};
 use crate::definition::tree::{Content, Entry, Node, shorten};
 use crate::diagnostic::suggest;
 
+/// Columns that `then` requires, and columns with the bounds that hold then.
+type Consequence = (Vec<usize>, Vec<(usize, Kind)>);
+
 const BOUNDS: [&str; 5] = ["minimum", "maximum", "maxLength", "x-minimum", "x-maximum"];
 
 impl Compiler<'_> {
@@ -77,7 +80,9 @@ impl Compiler<'_> {
             return;
         }
         let message = match present {
-            true => format!("an absent `{name}` is its default, one of these values, but `required` of `if` excludes it"),
+            true => {
+                format!("an absent `{name}` is its default, one of these values, but `required` of `if` excludes it")
+            }
             false => format!("an absent `{name}` would satisfy this `if`"),
         };
         let help = match present {
@@ -87,7 +92,7 @@ impl Compiler<'_> {
         self.report.problem(&entry.key_span, message, help);
     }
 
-    fn then(&mut self, node: &Node, columns: &[Column]) -> Option<(Vec<usize>, Vec<(usize, Kind)>)> {
+    fn then(&mut self, node: &Node, columns: &[Column]) -> Option<Consequence> {
         let help = "write `{\"required\": [\"column\"]}` or `{\"properties\": {\"column\": {\"minimum\": 0}}}`";
         let entries = self.report.map(node, "`then`", help)?;
         self.report.unknown_fields(entries, "`then` has no keyword", &["required", "properties"], &[]);

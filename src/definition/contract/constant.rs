@@ -24,7 +24,11 @@ impl Compiler<'_> {
         for item in items {
             let Some(value) = self.constant(item, "a value of `enum`", kind, nullable) else { continue };
             if values.contains(&value) {
-                self.report.problem(&item.span, format!("{} stands in `enum` twice", item.found()), "keep one of the two");
+                self.report.problem(
+                    &item.span,
+                    format!("{} stands in `enum` twice", item.found(self.report.syntax)),
+                    "keep one of the two",
+                );
             }
             values.push(value);
         }
@@ -59,7 +63,7 @@ impl Compiler<'_> {
                 self.within(Some(value), *minimum, *maximum, node, what);
                 Some(Value::Decimal(value))
             }
-            (_, Kind::Text { .. } | Kind::Boolean | Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. }) => None,
+            (_, kind) if kind.has_constants() => None,
             _ => {
                 let message = format!("{what} is not supported for {}", kind.describe());
                 self.report.problem(&node.span, message, "leave it out");
@@ -76,7 +80,14 @@ impl Compiler<'_> {
         value
     }
 
-    fn within<T: PartialOrd>(&mut self, value: Option<T>, minimum: Option<T>, maximum: Option<T>, node: &Node, what: &str) {
+    fn within<T: PartialOrd>(
+        &mut self,
+        value: Option<T>,
+        minimum: Option<T>,
+        maximum: Option<T>,
+        node: &Node,
+        what: &str,
+    ) {
         let Some(value) = value else { return };
         if minimum.is_some_and(|minimum| value < minimum) || maximum.is_some_and(|maximum| value > maximum) {
             self.report.problem(&node.span, format!("{what} is out of bounds"), "see `minimum` and `maximum`");
@@ -87,16 +98,19 @@ impl Compiler<'_> {
     pub(super) fn bounded(&mut self, kind: Kind, node: &Node) -> Kind {
         match kind {
             Kind::Text { max_length } => {
-                let given = node.get("maxLength").and_then(|node| self.report.integer(node, "`maxLength`", 1, LENGTH_MAX));
+                let given =
+                    node.get("maxLength").and_then(|node| self.report.integer(node, "`maxLength`", 1, LENGTH_MAX));
                 let given = given.and_then(|given| usize::try_from(given).ok());
                 Kind::Text { max_length: lower(max_length, given) }
             }
             Kind::Integer { minimum, maximum } => {
-                let (minimum, maximum) = self.bounds(node, ["minimum", "maximum"], minimum, maximum, Self::integer_bound);
+                let (minimum, maximum) =
+                    self.bounds(node, ["minimum", "maximum"], minimum, maximum, Self::integer_bound);
                 Kind::Integer { minimum, maximum }
             }
             Kind::Number { minimum, maximum } => {
-                let (minimum, maximum) = self.bounds(node, ["minimum", "maximum"], minimum, maximum, Self::number_bound);
+                let (minimum, maximum) =
+                    self.bounds(node, ["minimum", "maximum"], minimum, maximum, Self::number_bound);
                 Kind::Number { minimum, maximum }
             }
             Kind::Decimal { precision, scale, minimum, maximum } => {
@@ -105,7 +119,8 @@ impl Compiler<'_> {
                 Kind::Decimal { precision, scale, minimum, maximum }
             }
             Kind::Timestamp { minimum, maximum, nanoseconds } => {
-                let (minimum, maximum) = self.bounds(node, ["x-minimum", "x-maximum"], minimum, maximum, Self::instant_bound);
+                let (minimum, maximum) =
+                    self.bounds(node, ["x-minimum", "x-maximum"], minimum, maximum, Self::instant_bound);
                 Kind::Timestamp { minimum, maximum, nanoseconds }
             }
             other => other,

@@ -70,8 +70,8 @@ impl Compiler<'_> {
             self.report.problem(&entry.key_span, "a property needs a name", "the name becomes the column's in SQL");
         }
         let (kind, nullable) = self.kind(node, &entry.key_span)?;
-        let allowed = self.allowed(node, &kind, nullable);
-        let default = match node.get("default") {
+        let allowed = if kind.has_constants() { self.allowed(node, &kind, nullable) } else { None };
+        let default = match node.get("default").filter(|_| kind.has_constants()) {
             Some(default) => {
                 if required {
                     let message = format!("`{}` is required, so its default is never used", entry.key);
@@ -81,7 +81,10 @@ impl Compiler<'_> {
                 if let (Some(value), Some(allowed)) = (&value, &allowed)
                     && !allowed.contains(value)
                 {
-                    let message = format!("`default` is {}, which is not one of the allowed values", default.found());
+                    let message = format!(
+                        "`default` is {}, which is not one of the allowed values",
+                        default.found(self.report.syntax)
+                    );
                     self.report.problem(&default.span, message, "use a value of `enum`, or add it there");
                 }
                 value
@@ -195,7 +198,11 @@ impl Compiler<'_> {
 
     fn array(&mut self, node: &Node, place: &std::ops::Range<usize>) -> Option<Kind> {
         let Some(items) = node.get("items") else {
-            self.report.problem(place, "an array needs `items`", "write `\"items\": {\"type\": \"string\"}` or the like");
+            self.report.problem(
+                place,
+                "an array needs `items`",
+                "write `\"items\": {\"type\": \"string\"}` or the like",
+            );
             return None;
         };
         for keyword in ["enum", "const", "default"] {

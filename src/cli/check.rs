@@ -1,0 +1,134 @@
+//! `milepost check`.
+
+use clap::Args;
+
+use crate::circuit::{Circuit, Maintenance};
+use crate::definition::pipeline::{Identity, Input, Pipeline, SinkTarget};
+use crate::runtime::engine::build_circuit;
+
+use super::options::{Common, Format};
+use super::{Outcome, output, prepared};
+
+/// What `check` takes.
+#[derive(Debug, Args)]
+pub(crate) struct Arguments {
+    #[command(flatten)]
+    common: Common,
+    /// Print every operator too
+    #[arg(long)]
+    operators: bool,
+    /// `table` for reading, or `json`
+    #[arg(long, value_enum, default_value = "table")]
+    format: Format,
+}
+
+/// Compiles everything and prints what came of it.
+pub(crate) async fn check(arguments: &Arguments) -> Outcome {
+    let pipeline = prepared(&arguments.common)?;
+    let circuit = build_circuit(&pipeline).await?;
+    if arguments.format == Format::Json {
+        return output::print_json(&as_json(&pipeline, &circuit));
+    }
+    let mut text = format!("pipeline {}: {} operators\n\nsources\n", pipeline.name, circuit.describe().len());
+    text.push_str(&output::plain_table(&header(&["name", "from", "rows"]), &source_rows(&pipeline)));
+    text.push_str("\njobs, each behind those that it reads\n");
+    text.push_str(&output::plain_table(&header(&["name", "kept up to date", "key", "reads"]), &job_rows(&circuit)));
+    text.push_str("\nsinks\n");
+    text.push_str(&output::plain_table(&header(&["job", "to"]), &sink_rows(&pipeline)));
+    if arguments.operators {
+        text.push_str("\noperators\n");
+        text.push_str(&output::plain_table(&header(&["id", "job", "reads", "does"]), &operator_rows(&circuit)));
+    }
+    output::print_bytes(text.as_bytes())
+}
+
+fn header(names: &[&str]) -> Vec<String> {
+    names.iter().map(|&name| name.to_owned()).collect()
+}
+
+fn source_rows(pipeline: &Pipeline) -> Vec<Vec<String>> {
+    let row = |source: &crate::definition::pipeline::Source| {
+        let from = match &source.input {
+            Input::JetStream { stream, subjects, .. } => format!("stream {stream}, {}", subjects.join(" ")),
+            Input::File { path, .. } => format!("file {}", path.display()),
+        };
+        let names = |columns: &[usize]| {
+            let name = |&column: &usize| source.contract.columns.get(column).map_or("?", |column| column.name.as_str());
+            columns.iter().map(name).collect::<Vec<_>>().join(", ")
+        };
+        let rows = match &source.identity {
+            Identity::Append { unique } if unique.is_empty() => "every row is new".to_owned(),
+            Identity::Append { unique } => format!("the first of each {}; every key is kept", names(unique)),
+            Identity::Upsert { key, .. } => format!("the latest of each {}", names(key)),
+        };
+        vec![source.name.to_string(), from, rows]
+    };
+    pipeline.sources.iter().map(row).collect()
+}
+
+fn job_rows(circuit: &Circuit) -> Vec<Vec<String>> {
+    let row = |job: &crate::circuit::CompiledJob| {
+        let key = crate::runtime::outlets::key_names(job).join(", ");
+        vec![job.name.to_string(), maintenance(&job.maintenance), key, job.reads.join(", ")]
+    };
+    circuit.jobs().iter().map(row).collect()
+}
+
+fn maintenance(class: &Maintenance) -> String {
+    match class {
+        Maintenance::Incremental => "incremental".to_owned(),
+        Maintenance::Recompute(reasons) => format!("recompute: {}", reasons.join("; ")),
+    }
+}
+
+fn sink_rows(pipeline: &Pipeline) -> Vec<Vec<String>> {
+    let row = |sink: &crate::definition::pipeline::Sink| {
+        let job = pipeline.jobs.get(sink.job).map_or_else(String::new, |job| job.name.to_string());
+        let target = match &sink.target {
+            SinkTarget::JetStream { stream, subject } => format!("stream {stream}, {subject}"),
+            SinkTarget::Parquet { path, every } => format!("Parquet {}, every {every:?}", path.display()),
+        };
+        vec![job, target]
+    };
+    pipeline.sinks.iter().map(row).collect()
+}
+
+fn operator_rows(circuit: &Circuit) -> Vec<Vec<String>> {
+    let job = |position: Option<usize>| {
+        position.and_then(|position| circuit.jobs().get(position)).map_or_else(String::new, |job| job.name.to_string())
+    };
+    let row = |node: crate::circuit::NodeDescription| {
+        let inputs = node.inputs.iter().map(usize::to_string).collect::<Vec<_>>().join(" ");
+        vec![node.id.to_string(), job(node.job), inputs, node.text]
+    };
+    circuit.describe().into_iter().map(row).collect()
+}
+
+fn as_json(pipeline: &Pipeline, circuit: &Circuit) -> serde_json::Value {
+    let jobs: Vec<serde_json::Value> = circuit
+        .jobs()
+        .iter()
+        .map(|job| {
+            serde_json::json!({
+                "name": &*job.name,
+                "maintenance": maintenance(&job.maintenance),
+                "key": crate::runtime::outlets::key_names(job),
+                "reads": job.reads,
+                "columns": job.schema.fields().iter().map(|field| {
+                    serde_json::json!({ "name": field.name(), "type": field.data_type().to_string() })
+                }).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    serde_json::json!({
+        "pipeline": pipeline.name,
+        "sources": source_rows(pipeline).into_iter().map(|row| serde_json::json!({
+            "name": row.first(), "from": row.get(1), "rows": row.get(2),
+        })).collect::<Vec<_>>(),
+        "jobs": jobs,
+        "sinks": sink_rows(pipeline).into_iter().map(|row| serde_json::json!({
+            "job": row.first(), "to": row.get(1),
+        })).collect::<Vec<_>>(),
+        "operators": circuit.describe().len(),
+    })
+}

@@ -1,0 +1,109 @@
+//! What the command line may change in a pipeline: `--source NAME=PATH` and `--clock`.
+
+use std::path::Path;
+
+use super::grammar::CLOCKS;
+use super::pipeline::{Clock, Identity, Input, Pipeline, Source};
+use super::place;
+use crate::diagnostic::{Diagnostic, Diagnostics, suggest};
+use crate::error::{Error, ErrorKind, Result};
+
+impl Pipeline {
+    /// Reads the source `name` from the file at `path`, in place of what the pipeline names. The format follows from the
+    /// extension. An error of kind `Definition` if there is no such source or the path names no input file.
+    pub fn override_source(&mut self, name: &str, path: &Path) -> Result<()> {
+        let names: Vec<String> = self.sources.iter().map(|source| source.name.to_string()).collect();
+        let Some(source) = self.sources.iter_mut().find(|source| &*source.name == name) else {
+            let help = suggest(name, names.iter().map(String::as_str));
+            return Err(Error::new(ErrorKind::Definition, format!("there is no source `{name}`: {help}")));
+        };
+        let shown = path.display();
+        let format = place::format(&path.to_string_lossy()).map_err(|(message, help)| {
+            Error::new(
+                ErrorKind::Definition,
+                format!("source `{name}` can't be read from `{shown}`: {message}; {help}"),
+            )
+        })?;
+        source.input = Input::File { path: path.to_path_buf(), format };
+        Ok(())
+    }
+
+    /// Takes time from elsewhere than the pipeline says. An error of kind `Definition` if there is no such clock.
+    pub fn override_clock(&mut self, clock: &str) -> Result<()> {
+        self.clock = clock.parse().map_err(|error| Error::new(ErrorKind::Definition, error))?;
+        Ok(())
+    }
+
+    /// Whether the clock can move, to be asked after the overrides: a broker's clock needs a source that comes from a
+    /// broker, and does not see rows with an event time, or rows to be added up, that come from files.
+    pub fn check_clock(&self) -> Result<(), Diagnostics> {
+        if self.clock == Clock::EventTime {
+            return Ok(());
+        }
+        let mut problems = Diagnostics::default();
+        let from_file = |source: &&Source| matches!(source.input, Input::File { .. });
+        let timed =
+            |source: &&Source| source.event_time.is_some() || !matches!(source.identity, Identity::Upsert { .. });
+        let no_stream = self.sources.iter().all(|source| from_file(&source));
+        for source in self.sources.iter().filter(from_file).filter(|source| no_stream || timed(source)) {
+            let message = format!("the clock is the broker's, but the source `{}` is read from a file", source.name);
+            let help = "take the time from the events: `clock: event_time` in the file, or `--clock event_time`";
+            problems.push(Diagnostic::new(&self.text, source.span.clone(), message).with_help(help));
+        }
+        problems.into_checked()
+    }
+}
+
+impl std::str::FromStr for Clock {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let clocks = CLOCKS.iter().zip([Self::Broker, Self::EventTime]);
+        let found = clocks.into_iter().find(|(name, _)| **name == text);
+        let help = || format!("there is no clock `{text}`: {}", suggest(text, CLOCKS.iter().copied()));
+        found.map(|(_, clock)| clock).ok_or_else(help)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::corpus::pipeline;
+    use super::*;
+
+    #[test]
+    fn a_source_is_read_from_the_file_that_the_command_line_names() {
+        let mut pipeline = pipeline("");
+        let path = Path::new("/data/events.ndjson");
+        pipeline.override_source("events", path).expect("the source is there");
+        let input = pipeline.sources.first().map(|source| &source.input);
+        assert!(matches!(input, Some(Input::File { path: read, .. }) if read == path));
+        let message = |result: Result<()>| result.err().map(|error| error.chain()).unwrap_or_default();
+        let cases = [
+            ("event", "x.csv", "there is no source `event`: did you mean `events`? valid are `events`, `lines`"),
+            (
+                "events",
+                "x.parquet",
+                "source `events` can't be read from `x.parquet`: Parquet as an input is not supported",
+            ),
+        ];
+        for (name, path, expected) in cases {
+            let said = message(pipeline.override_source(name, Path::new(path)));
+            assert!(said.starts_with(expected), "{said}");
+        }
+        let said = message(pipeline.override_clock("events"));
+        assert!(said.starts_with("there is no clock `events`: "), "{said}");
+    }
+
+    #[test]
+    fn a_broker_clock_is_refused_where_no_broker_moves_it() {
+        let mut pipeline = pipeline("");
+        assert_eq!(pipeline.clock, Clock::Broker);
+        assert_eq!(pipeline.check_clock(), Ok(()), "an upsert source may be a file");
+        pipeline.override_source("events", Path::new("events.csv")).expect("the source is there");
+        let problems = pipeline.check_clock().err().unwrap_or_default();
+        let places: Vec<&str> = problems.0.iter().map(|problem| &pipeline.text.text[problem.span.clone()]).collect();
+        assert_eq!(places, ["events", "lines"]);
+        pipeline.override_clock("event_time").expect("the clock is there");
+        assert_eq!(pipeline.check_clock(), Ok(()));
+    }
+}

@@ -1,0 +1,458 @@
+//! The run loop.
+//!
+//! For each epoch, in this order: read, step the circuit, make the epoch's record durable, publish, acknowledge. After a
+//! restart the logged epochs are run again from exactly their ranges and clocks; nothing is published before what was read
+//! when the process last stopped has been read again. Then each change stream is reconciled with its ledger, so that only
+//! differences are published.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, select_all};
+
+use crate::batch::{OpenBatch, Supply};
+use crate::checkpoint::{EpochLog, EpochRecord, HomeLock, InputRange};
+use crate::decode::Format;
+use crate::definition::pipeline::{Clock, Input, Pipeline, SinkTarget};
+use crate::diagnostic::Diagnostics;
+use crate::error::{Error, ErrorKind, Result};
+use crate::source::connect::connect;
+use crate::source::{Read, ReadLimit, Rest};
+use crate::types::{Epoch, Micros};
+
+use super::engine::{Engine, EpochInput, EpochOutput};
+use super::inputs::{Gathered, InputState, open_inputs};
+use super::outlets::{self, ChangeOutlet, TableOutlet, state_directory};
+use super::report::{SourceReport, StatusReport};
+use super::shared::{Shared, blocking, write_status};
+use super::socket::{Responder, listen};
+
+/// How a pipeline is run.
+pub struct RunOptions {
+    /// Everything that is written lies under it.
+    pub home: PathBuf,
+    /// The broker, for pipelines that use one.
+    pub nats: String,
+    /// Process what is there, then end.
+    pub until_caught_up: bool,
+    /// Whether change streams are published to.
+    pub publish: bool,
+    /// A last tick that closes a finished history.
+    pub watermark: Option<Micros>,
+    /// Called after every epoch.
+    pub progress: Box<dyn FnMut(&StatusReport) + Send>,
+}
+
+/// Why a run ended otherwise than well.
+#[derive(Debug)]
+pub enum RunFailure {
+    /// The definition has problems.
+    Definition(Diagnostics),
+    /// Something else.
+    Failed(Error),
+}
+
+impl From<Error> for RunFailure {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<Diagnostics> for RunFailure {
+    fn from(problems: Diagnostics) -> Self {
+        Self::Definition(problems)
+    }
+}
+
+/// Runs a pipeline until `stop` resolves, or until it has caught up if so asked; returns how it stands then.
+///
+/// # Errors
+/// All problems of the definition, or what the environment or the data made impossible.
+pub async fn run(pipeline: Arc<Pipeline>, options: RunOptions, stop: BoxFuture<'static, ()>) -> Result<StatusReport, RunFailure> {
+    let directory = state_directory(&options.home, &pipeline.name);
+    let broker = if needs_broker(&pipeline, options.publish) { Some(connect(&options.nats).await?) } else { None };
+    let mut inputs = open_inputs(&pipeline, broker.as_ref()).await?;
+    let formats: Vec<Format> = inputs.iter().map(|input| input.format.clone()).collect();
+    let engine = Engine::new(Arc::clone(&pipeline), &formats).await?;
+    let jobs = engine.circuit().jobs().to_vec();
+    let tables = outlets::open_tables(&pipeline, &jobs, &options.home)?;
+    let lock = HomeLock::take(&directory)?;
+    let (log, records) = EpochLog::open(&directory)?;
+    let changes = match &broker {
+        Some(broker) if options.publish => outlets::open_changes(&pipeline, &jobs, broker).await?,
+        _ => Vec::new(),
+    };
+    for input in &mut inputs {
+        input.identity = input.source.identity().await?;
+    }
+    let shared = Arc::new(Shared { pipeline: pipeline.name.clone(), engine: Arc::new(Mutex::new(engine)), trouble: Mutex::new(None), positions: Mutex::new(Vec::new()) });
+    let listening = listen(&directory, Arc::clone(&shared) as Arc<dyn Responder>)?;
+    let stop = stop.shared();
+    let mut driver = Driver { pipeline, directory, inputs, shared, changes, tables, log, options, stop, published: false };
+    let finished = driver.drive(records).await;
+    drop(listening);
+    drop(lock);
+    finished?;
+    Ok(driver.shared.status(false))
+}
+
+fn needs_broker(pipeline: &Pipeline, publish: bool) -> bool {
+    let streams = pipeline.sources.iter().any(|source| matches!(source.input, Input::JetStream { .. }));
+    streams || (publish && pipeline.sinks.iter().any(|sink| matches!(sink.target, SinkTarget::JetStream { .. })))
+}
+
+/// Resolves when the process is asked to end; any number of waits share it.
+type Stop = futures::future::Shared<BoxFuture<'static, ()>>;
+
+struct Driver {
+    pipeline: Arc<Pipeline>,
+    directory: PathBuf,
+    inputs: Vec<InputState>,
+    shared: Arc<Shared>,
+    changes: Vec<ChangeOutlet>,
+    tables: Vec<TableOutlet>,
+    log: EpochLog,
+    options: RunOptions,
+    /// Resolves when the process is asked to end.
+    stop: Stop,
+    /// Whether the change streams stand where the tables stand.
+    published: bool,
+}
+
+impl Driver {
+    async fn drive(&mut self, records: Vec<EpochRecord>) -> Result<()> {
+        let records = self.known_records(records)?;
+        for record in records {
+            if self.stopped() {
+                return self.finish().await;
+            }
+            self.rerun(record).await?;
+        }
+        for input in &mut self.inputs {
+            input.goal = input.source.end().await?;
+        }
+        let fresh = self.is_fresh()?;
+        if fresh {
+            self.reconcile().await?;
+        }
+        let mut batch = OpenBatch::new(self.pipeline.batch);
+        let started = now();
+        let mut quiet_since = now();
+        loop {
+            if self.stopped() {
+                return self.finish().await;
+            }
+            if !self.published && self.caught_up() {
+                self.reconcile().await?;
+            }
+            if self.options.until_caught_up && self.caught_up() {
+                self.close().await?;
+                return self.finish().await;
+            }
+            let gathered = match self.gather(&mut batch, started).await {
+                Ok(gathered) => gathered,
+                Err(error) => {
+                    self.wait_out(error).await?;
+                    continue;
+                }
+            };
+            if !gathered.is_empty() {
+                quiet_since = now();
+                self.live_epoch(gathered, None, false).await?;
+            } else {
+                self.tick(quiet_since).await?;
+            }
+            self.write_due_tables().await?;
+        }
+    }
+
+    /// The records that can be run again. State is rebuilt from the sources: where an upsert file has changed, from their
+    /// beginning.
+    fn known_records(&mut self, records: Vec<EpochRecord>) -> Result<Vec<EpochRecord>> {
+        for record in &records {
+            for taken in &record.inputs {
+                let Some(input) = self.inputs.iter().find(|input| *input.name == *taken.source) else {
+                    return Err(self.other_history(&taken.source, "is no longer in the pipeline"));
+                };
+                if input.identity == taken.identity {
+                    continue;
+                }
+                if input.file && input.upsert {
+                    tracing::warn!(source = %input.name, "an upsert file has changed: every source is read from its beginning");
+                    self.log.clear()?;
+                    return Ok(Vec::new());
+                }
+                return Err(self.other_history(&taken.source, "is not the file or stream that was read before"));
+            }
+        }
+        Ok(records)
+    }
+
+    fn other_history(&self, source: &str, what: &str) -> Error {
+        let doing = format!(
+            "source `{source}` {what}; to begin anew, give `--home` another folder or remove `{}`",
+            self.directory.display()
+        );
+        Error::new(ErrorKind::Definition, doing)
+    }
+
+    /// Nothing was ever read or published here: changes are published from the first epoch on.
+    fn is_fresh(&self) -> Result<bool> {
+        Ok(self.shared.lock().epoch().0 == 0 && self.changes.iter().all(ChangeOutlet::is_fresh))
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.clone().now_or_never().is_some()
+    }
+
+    fn caught_up(&self) -> bool {
+        self.inputs.iter().all(|input| input.ended || (!input.file && input.next >= input.goal))
+    }
+
+    /// Reads what is there now, up to a batch; where nothing is, waits for the first rows, but not for ever. Upsert sources
+    /// come first, to the end that they had at the start.
+    async fn gather(&mut self, batch: &mut OpenBatch, started: Instant) -> Result<Gathered> {
+        batch.start();
+        let mut gathered = Gathered::new(self.inputs.len());
+        let reading_master_data = self.inputs.iter().any(InputState::lags_as_master_data);
+        loop {
+            let mut flowing = false;
+            for (position, input) in self.inputs.iter_mut().enumerate() {
+                let room = batch.room();
+                if input.ended || room == 0 || (reading_master_data && !input.lags_as_master_data()) {
+                    continue;
+                }
+                let limit = ReadLimit { messages: room, before: None, wait: Duration::ZERO };
+                let read = match input.source.read(limit).await {
+                    Ok(read) => read,
+                    // What was taken of the other sources goes on; the fault shows again at the next turn.
+                    Err(_) if !gathered.is_empty() => return Ok(gathered),
+                    Err(error) => return Err(error),
+                };
+                flowing |= read.rest == Rest::More && !read.messages.is_empty();
+                gathered.absorb(position, input, read, batch, now().duration_since(started));
+            }
+            let supply = if flowing { Supply::Flowing } else { Supply::Dry };
+            if !gathered.is_empty() && batch.close(supply, now().duration_since(started)).is_some() {
+                return Ok(gathered);
+            }
+            if !flowing {
+                let Some((position, read)) = self.first_rows(batch.room()).await? else { return Ok(gathered) };
+                if let Some(input) = self.inputs.get_mut(position) {
+                    gathered.absorb(position, input, read, batch, now().duration_since(started));
+                }
+                return Ok(gathered);
+            }
+        }
+    }
+
+    /// The first read that brings something, of whichever source; none if the process is to end or nothing comes for a
+    /// while. The other reads are dropped, which loses nothing.
+    async fn first_rows(&mut self, messages: usize) -> Result<Option<(usize, Read)>> {
+        let limit = ReadLimit { messages, before: None, wait: IDLE_WAIT };
+        let waiting: Vec<_> = self
+            .inputs
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, input)| !input.ended)
+            .map(|(position, input)| async move { (position, input.source.read(limit).await) }.boxed())
+            .collect();
+        if waiting.is_empty() {
+            futures::future::select(self.stop.clone(), tokio::time::sleep(IDLE_WAIT).boxed()).await;
+            return Ok(None);
+        }
+        match futures::future::select(self.stop.clone(), select_all(waiting)).await {
+            futures::future::Either::Left(_) => Ok(None),
+            futures::future::Either::Right((((position, read), _, _), _)) => read.map(|read| Some((position, read))),
+        }
+    }
+
+    /// Steps an epoch of new input, makes it durable, and lets its effects out.
+    async fn live_epoch(&mut self, gathered: Gathered, clock: Option<Micros>, ended: bool) -> Result<()> {
+        let inputs = self
+            .inputs
+            .iter()
+            .zip(&gathered.ranges)
+            .filter_map(|(input, range)| range.map(|range| (input, range)))
+            .map(|(input, range)| InputRange { source: input.name.to_string(), identity: input.identity.clone(), range })
+            .collect();
+        let input = EpochInput { messages: gathered.messages, clock, ended, close_at: None };
+        self.epoch(inputs, input).await
+    }
+
+    async fn epoch(&mut self, inputs: Vec<InputRange>, input: EpochInput) -> Result<()> {
+        let epoch = Epoch(self.shared.lock().epoch().0 + 1);
+        let record = EpochRecord { epoch, clock_us: None, watermark_us: None, ended: false, inputs };
+        let watched = if self.published { self.changes.iter().map(|outlet| outlet.job).collect() } else { Vec::new() };
+        let (record, output) = self.step(record, input, watched).await?;
+        self.log.append(&record)?;
+        self.let_out(output).await?;
+        for input in &mut self.inputs {
+            if let Err(error) = input.source.acknowledge(input.next).await {
+                tracing::debug!(source = %input.name, cause = %error.chain(), "an acknowledgement, for lag figures only, failed");
+            }
+        }
+        self.note_progress();
+        Ok(())
+    }
+
+    /// Steps the engine off the threads that serve the broker.
+    async fn step(&self, record: EpochRecord, input: EpochInput, watched: Vec<usize>) -> Result<(EpochRecord, EpochOutput)> {
+        self.shared.off_loop(move |engine| engine.run_epoch(record, input, &watched)).await
+    }
+
+    async fn let_out(&mut self, output: EpochOutput) -> Result<()> {
+        for table in &mut self.tables {
+            table.dirty |= output.changed.contains(&table.job);
+        }
+        for (job, changes) in output.changes {
+            for position in 0..self.changes.len() {
+                while self.changes[position].job == job {
+                    match self.changes[position].publish(output.stamp, changes.clone()).await {
+                        Ok(_) => break,
+                        Err(error) => self.wait_out(error).await?,
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs a logged epoch again: the same ranges, the same clock; nothing leaves the process.
+    async fn rerun(&mut self, record: EpochRecord) -> Result<()> {
+        let mut messages = vec![Vec::new(); self.inputs.len()];
+        for taken in &record.inputs {
+            let Some(position) = self.inputs.iter().position(|input| *input.name == *taken.source) else { continue };
+            messages[position] = self.inputs[position].read_range(taken.range).await?;
+        }
+        let watermark = record.watermark_us;
+        let close_at = record.inputs.is_empty().then_some(record.watermark_us).flatten();
+        let input = EpochInput { messages, clock: record.clock_us, ended: record.ended, close_at };
+        let (again, output) = self.step(record, input, Vec::new()).await?;
+        if again.watermark_us != watermark {
+            let doing = format!("epoch {} gives another watermark than the log says: a source's `event_time` has changed", again.epoch);
+            return Err(Error::new(ErrorKind::Definition, doing));
+        }
+        self.let_out(output).await?;
+        self.note_progress();
+        Ok(())
+    }
+
+    /// Brings every change stream to where its table stands.
+    async fn reconcile(&mut self) -> Result<()> {
+        for outlet in &mut self.changes {
+            let (stamp, rows) = {
+                let engine = self.shared.lock();
+                (engine.stamp(), engine.publishable(outlet.job)?)
+            };
+            if stamp.epoch.0 > 0 {
+                outlet.reconcile(stamp, rows).await?;
+            }
+        }
+        self.published = true;
+        Ok(())
+    }
+
+    /// With the broker's clock, time passes when nothing arrives: a logged tick, if the watermark would move.
+    async fn tick(&mut self, quiet_since: Instant) -> Result<()> {
+        if self.pipeline.clock != Clock::Broker || now().duration_since(quiet_since) < TICK_EVERY {
+            return Ok(());
+        }
+        let clock = wall_clock();
+        let last = self.shared.lock().clock();
+        let due = last.is_some_and(|last| clock >= last.saturating_add(1_000_000)) && self.shared.lock().would_move(clock);
+        if due {
+            let input = EpochInput { clock: Some(clock), ..EpochInput::default() };
+            self.epoch(Vec::new(), input).await?;
+        }
+        Ok(())
+    }
+
+    /// A broken environment stops progress, says so, and is tried again; a run that is to end gives up.
+    async fn wait_out(&self, error: Error) -> Result<()> {
+        if error.kind() != ErrorKind::Unavailable || self.options.until_caught_up || self.stopped() {
+            return Err(error);
+        }
+        tracing::warn!(cause = %error.chain(), "waiting for the environment");
+        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.chain());
+        futures::future::select(self.stop.clone(), tokio::time::sleep(RETRY_EVERY).boxed()).await;
+        Ok(())
+    }
+
+    /// The last epoch of a finite run: sources without rows count as idle, and `--watermark` closes the history.
+    async fn close(&mut self) -> Result<()> {
+        let before = self.shared.lock().watermark();
+        let at = self.options.watermark;
+        let idle = self.shared.lock().watermark_if_ended();
+        if idle > before || at > before {
+            let input = EpochInput { ended: true, close_at: at, ..EpochInput::default() };
+            self.epoch(Vec::new(), input).await?;
+        }
+        Ok(())
+    }
+
+    async fn write_due_tables(&mut self) -> Result<()> {
+        self.write_tables(&|table, at| table.due(at)).await
+    }
+
+    async fn write_tables(&mut self, which: &(dyn Fn(&TableOutlet, Instant) -> bool + Sync)) -> Result<()> {
+        let at = now();
+        for table in self.tables.iter_mut().filter(|table| which(table, at)) {
+            let version = {
+                let engine = self.shared.lock();
+                let job = engine.circuit().jobs().get(table.job).ok_or_else(|| Error::internal("no such job"))?;
+                table.version(&self.pipeline.name, job, engine.rows_of(table.job)?, engine.stamp())
+            };
+            let home = self.options.home.clone();
+            blocking(move || version.write(&home, wall_clock())).await?;
+            table.mark_written(at);
+        }
+        Ok(())
+    }
+
+    /// Writes every table and what `query` and `status` read when nothing runs.
+    async fn finish(&mut self) -> Result<()> {
+        self.write_tables(&|_, _| true).await?;
+        let (stamp, tables) = {
+            let engine = self.shared.lock();
+            (engine.stamp(), engine.query_tables()?)
+        };
+        let (directory, name) = (self.directory.clone(), self.pipeline.name.clone());
+        blocking(move || outlets::leave_tables(&directory, &name, tables, stamp, wall_clock())).await?;
+        self.note_progress();
+        write_status(&self.directory, &self.shared.status(false))
+    }
+
+    fn note_progress(&mut self) {
+        let counts = self.shared.lock().counts();
+        let reports = self.inputs.iter().zip(counts).map(|(input, counts)| SourceReport {
+            source: input.name.to_string(),
+            next: input.next,
+            end: (input.goal > 0).then_some(input.goal.max(input.next)),
+            counts,
+        });
+        *self.shared.positions.lock().unwrap_or_else(PoisonError::into_inner) = reports.collect();
+        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        (self.options.progress)(&self.shared.status(true));
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the loop decides when a batch and a version are due")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+/// Microseconds since 1970; for ticks and for the age of table versions.
+#[expect(clippy::disallowed_methods, reason = "a tick's clock is logged before anything follows from it")]
+fn wall_clock() -> Micros {
+    chrono::Utc::now().timestamp_micros()
+}
+
+/// With the broker's clock: how long nothing must arrive before a tick.
+const TICK_EVERY: Duration = Duration::from_secs(1);
+/// How long the loop waits for rows before it looks after clocks and tables.
+const IDLE_WAIT: Duration = Duration::from_millis(200);
+/// How long a broken environment is left alone before it is tried again.
+const RETRY_EVERY: Duration = Duration::from_secs(1);

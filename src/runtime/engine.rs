@@ -1,0 +1,497 @@
+//! Everything that an epoch does inside the process: decode, take in, keep time, step the circuit, bring tables up to date.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, BooleanArray, TimestampMicrosecondArray};
+use arrow::record_batch::RecordBatch;
+use datafusion::common::DFSchema;
+use datafusion::common::cast::as_boolean_array;
+use datafusion::physical_expr::PhysicalExpr;
+
+use crate::checkpoint::EpochRecord;
+use crate::circuit::{Circuit, ErrorRow, Intake, compile, positions};
+use crate::decode::{Decoder, Format};
+use crate::definition::pipeline::{Identity, Late, Pipeline};
+use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::{BatchTable, TableSchemas, compile_jobs, session};
+use crate::sink::{KeyedChanges, Stamp};
+use crate::state::{Delta, Table};
+use crate::types::{DeadLetter, Epoch, Micros, RawMessage, Rejection};
+
+use super::clock::{Heard, LateJudge, PipelineClock};
+use super::report::{JobReport, SourceCounts};
+use super::system_tables::FailedRow;
+
+/// A pipeline in memory: the circuit, what the sources' rows decided so far, and every table.
+pub struct Engine {
+    pipeline: Arc<Pipeline>,
+    circuit: Circuit,
+    sources: Vec<SourceState>,
+    tables: Vec<Table>,
+    ambiguous: Vec<BTreeSet<String>>,
+    clock: PipelineClock,
+    epochs: Vec<EpochRecord>,
+    dead_letters: Vec<DeadLetter>,
+    late: Vec<LateRow>,
+    errors: BTreeMap<(usize, String, String, String), i64>,
+}
+
+struct SourceState {
+    decoder: Decoder,
+    intake: Intake,
+    counts: SourceCounts,
+    /// The rows of an upsert source, for `query`.
+    table: Option<Table>,
+    when: Option<Arc<dyn PhysicalExpr>>,
+    judge: LateJudge,
+}
+
+/// A row that came behind its source's watermark and was not applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct LateRow {
+    pub(crate) source: Arc<str>,
+    pub(crate) sequence: i64,
+    pub(crate) index: i64,
+    pub(crate) event_time: Option<Micros>,
+}
+
+/// One micro-batch on its way in.
+#[derive(Debug, Default)]
+pub struct EpochInput {
+    /// The messages of each source, in the pipeline's order; may be shorter.
+    pub messages: Vec<Vec<RawMessage>>,
+    /// The clock of a re-run epoch or a tick.
+    pub clock: Option<Micros>,
+    /// Whether no source will give more.
+    pub ended: bool,
+    /// Raises the watermark to here: the last tick of a finished history.
+    pub close_at: Option<Micros>,
+}
+
+/// What an epoch changed.
+#[derive(Debug)]
+pub struct EpochOutput {
+    /// The epoch, its clock and watermark.
+    pub stamp: Stamp,
+    /// The changes of the jobs that were asked for, by position among the compiled jobs.
+    pub changes: Vec<(usize, KeyedChanges)>,
+    /// The jobs whose tables changed, by position among the compiled jobs.
+    pub changed: Vec<usize>,
+}
+
+/// Keyed changes by position among the compiled jobs.
+type JobChanges = Vec<(usize, KeyedChanges)>;
+
+/// Compiles a pipeline down to its circuit: everything that `check` checks.
+///
+/// # Errors
+/// All problems of the definition.
+pub async fn build_circuit(pipeline: &Pipeline) -> Result<Circuit, Diagnostics> {
+    let sources = source_schemas(pipeline);
+    let planned = compile_jobs(pipeline, &sources).await?;
+    compile(&sources, &planned, &|job| Arc::clone(&pipeline.jobs[job].sql))
+}
+
+fn source_schemas(pipeline: &Pipeline) -> TableSchemas {
+    pipeline.sources.iter().map(|source| (Arc::clone(&source.name), source.contract.table_schema())).collect()
+}
+
+impl Engine {
+    /// An engine before its first epoch. `formats` say how each source's messages are written.
+    ///
+    /// # Errors
+    /// All problems of the definition.
+    pub async fn new(pipeline: Arc<Pipeline>, formats: &[Format]) -> Result<Self, Diagnostics> {
+        let circuit = build_circuit(&pipeline).await?;
+        let whole = |error: datafusion::error::DataFusionError| {
+            Diagnostics(vec![Diagnostic::of_file(&pipeline.text, error.strip_backtrace())])
+        };
+        let mut sources = Vec::new();
+        for (position, source) in pipeline.sources.iter().enumerate() {
+            let format = formats.get(position).cloned().unwrap_or(Format::Json);
+            let table = match &source.identity {
+                Identity::Upsert { key, .. } => Some(Table::new(source.contract.table_schema(), key.clone()).map_err(whole)?),
+                Identity::Append { .. } => None,
+            };
+            sources.push(SourceState {
+                decoder: Decoder::new(Arc::clone(&source.contract), format),
+                intake: Intake::new(&source.contract, &source.identity).map_err(whole)?,
+                counts: SourceCounts::default(),
+                table,
+                when: compile_when(&pipeline, position)?,
+                judge: LateJudge::default(),
+            });
+        }
+        let tables = circuit
+            .jobs()
+            .iter()
+            .map(|job| Table::new(Arc::clone(&job.schema), job.key.clone()))
+            .collect::<datafusion::error::Result<Vec<_>>>()
+            .map_err(whole)?;
+        let clock = PipelineClock::new(pipeline.clock, pipeline.sources.iter().map(|source| source.event_time.clone()));
+        Ok(Self {
+            ambiguous: vec![BTreeSet::new(); tables.len()],
+            circuit,
+            sources,
+            tables,
+            clock,
+            epochs: Vec::new(),
+            dead_letters: Vec::new(),
+            late: Vec::new(),
+            errors: BTreeMap::new(),
+            pipeline,
+        })
+    }
+
+    /// Runs one epoch. `record` gives its number and ranges; its clock and watermark are filled in. `watched` are the jobs
+    /// whose keyed changes are wanted.
+    ///
+    /// # Errors
+    /// `Limit` where a result leaves its type, `Internal` for a broken invariant: the engine must not be used after that.
+    pub fn run_epoch(&mut self, mut record: EpochRecord, input: EpochInput, watched: &[usize]) -> Result<(EpochRecord, EpochOutput)> {
+        let mut heard = vec![Heard::default(); self.sources.len()];
+        let mut deltas = Vec::with_capacity(self.sources.len());
+        let mut messages = input.messages.into_iter();
+        for (position, heard) in heard.iter_mut().enumerate() {
+            let (delta, said) = self.take_in(position, messages.next().unwrap_or_default())?;
+            *heard = said;
+            deltas.push(delta);
+        }
+        self.clock.advance(&heard, input.clock, input.ended);
+        if let Some(at) = input.close_at {
+            self.clock.close_at(at);
+        }
+        record.clock_us = self.clock.clock();
+        record.watermark_us = self.clock.watermark();
+        record.ended = input.ended;
+        for (source, delta) in self.sources.iter_mut().zip(&deltas) {
+            if let Some(table) = &mut source.table {
+                table.apply(delta).map_err(engine_error)?;
+            }
+        }
+        let output = self.circuit.step(&deltas, record.watermark_us).map_err(engine_error)?;
+        self.note_errors(output.errors);
+        let stamp = Stamp { epoch: record.epoch, clock: record.clock_us, watermark: record.watermark_us };
+        let (changed, changes) = self.bring_up_to_date(&output.jobs, watched)?;
+        self.epochs.push(record.clone());
+        Ok((record, EpochOutput { stamp, changes, changed }))
+    }
+
+    /// Decodes one source's messages and takes the rows in.
+    fn take_in(&mut self, position: usize, messages: Vec<RawMessage>) -> Result<(Delta, Heard)> {
+        let definition = &self.pipeline.sources[position];
+        let source = &mut self.sources[position];
+        if messages.is_empty() {
+            return Ok((Delta::empty(&definition.contract.table_schema()), Heard::default()));
+        }
+        let mut rejections = Vec::new();
+        for message in &messages {
+            let known = rejections.len();
+            let rows = source.decoder.decode(message, &mut rejections);
+            source.counts.read += rows as u64 + (rejections.len() - known) as u64;
+            for rejection in rejections.drain(known..) {
+                source.counts.dead_letters += 1;
+                self.dead_letters.push(dead_letter(&definition.name, message, rejection));
+            }
+        }
+        let rows = source.decoder.finish();
+        let taken = source.intake.take(&rows).map_err(engine_error)?;
+        let places = positions(&rows).map_err(engine_error)?;
+        for &row in &taken.conflicts {
+            let letter = places.get(row).and_then(|&place| conflict(&definition.name, place, &messages));
+            self.dead_letters.extend(letter);
+        }
+        source.counts.duplicate += taken.duplicates.len() as u64;
+        source.counts.dead_letters += taken.conflicts.len() as u64;
+        self.settle_time(position, taken.delta, taken.accepted)
+    }
+
+    /// Judges lateness, and takes from the accepted rows what they say of time.
+    fn settle_time(&mut self, position: usize, delta: Delta, accepted: u64) -> Result<(Delta, Heard)> {
+        let definition = &self.pipeline.sources[position];
+        let source = &mut self.sources[position];
+        let Some(event_time) = &definition.event_time else {
+            source.counts.accepted += accepted;
+            let received = newest(&timestamps(delta.batch(), "_received_at")?, &|_| true);
+            return Ok((delta, Heard { received, rows: accepted > 0, ..Heard::default() }));
+        };
+        let times = timestamp_column(delta.batch().column(event_time.column))?;
+        let received = timestamps(delta.batch(), "_received_at")?;
+        let counts = when_holds(source.when.as_ref(), delta.batch())?;
+        let satisfies = |row: usize| counts.as_ref().is_none_or(|counts| counts.is_valid(row) && counts.value(row));
+        let mut on_time: Vec<bool> = Vec::with_capacity(delta.len());
+        for row in 0..delta.len() {
+            let time = times.is_valid(row).then(|| times.value(row));
+            let at = received.is_valid(row).then(|| received.value(row));
+            let appears = delta.weights().get(row).is_some_and(|&weight| weight > 0);
+            let behind = appears && source.judge.judge(time, satisfies(row), at, event_time.lateness);
+            on_time.push(!behind || definition.late == Late::Apply);
+        }
+        let heard = Heard {
+            newest: newest(&times, &|row| on_time[row] && satisfies(row)),
+            newest_of_any: newest(&times, &|row| on_time[row]),
+            received: newest(&received, &|_| true),
+            rows: accepted > 0,
+        };
+        let late = on_time.iter().filter(|&&on_time| !on_time).count() as u64;
+        source.counts.accepted += accepted.saturating_sub(late);
+        source.counts.late += late;
+        if late == 0 {
+            return Ok((delta, heard));
+        }
+        if definition.late == Late::Divert {
+            let places = positions(delta.batch()).map_err(engine_error)?;
+            let rows = places.into_iter().enumerate().filter(|&(row, _)| !on_time[row]);
+            self.late.extend(rows.map(|(row, (sequence, index))| LateRow {
+                source: Arc::clone(&definition.name),
+                sequence,
+                index,
+                event_time: times.is_valid(row).then(|| times.value(row)),
+            }));
+        }
+        Ok((delta.filter(&BooleanArray::from(on_time)).map_err(engine_error)?, heard))
+    }
+
+    fn note_errors(&mut self, errors: Vec<ErrorRow>) {
+        for error in errors {
+            let key = (error.job, error.expression, error.reason, error.row);
+            let count = self.errors.entry(key.clone()).or_insert(0);
+            *count += error.weight;
+            if *count == 0 {
+                self.errors.remove(&key);
+            }
+        }
+    }
+
+    fn bring_up_to_date(&mut self, deltas: &[Delta], watched: &[usize]) -> Result<(Vec<usize>, JobChanges)> {
+        let mut changed = Vec::new();
+        let mut changes = Vec::new();
+        for (job, delta) in deltas.iter().enumerate() {
+            if delta.is_empty() {
+                continue;
+            }
+            changed.push(job);
+            let table = &mut self.tables[job];
+            table.apply(delta).map_err(engine_error)?;
+            if table.key().is_empty() {
+                continue;
+            }
+            let states = table.states_of(delta.batch()).map_err(engine_error)?;
+            let settled = [&key_texts(&states.present, table.key())?, &key_texts(&states.gone, &all(&states.gone))?]
+                .into_iter()
+                .flatten()
+                .cloned()
+                .collect::<BTreeSet<_>>();
+            self.ambiguous[job].retain(|key| !settled.contains(key));
+            self.ambiguous[job].extend(key_texts(&states.ambiguous, &all(&states.ambiguous))?);
+            if watched.contains(&job) {
+                changes.push((job, KeyedChanges { present: states.present, gone: states.gone }));
+            }
+        }
+        Ok((changed, changes))
+    }
+
+    /// The circuit, for descriptions.
+    pub fn circuit(&self) -> &Circuit {
+        &self.circuit
+    }
+
+    /// The pipeline.
+    pub fn pipeline(&self) -> &Arc<Pipeline> {
+        &self.pipeline
+    }
+
+    /// The number of the last epoch; 0 before the first.
+    pub fn epoch(&self) -> Epoch {
+        self.epochs.last().map_or(Epoch(0), |record| record.epoch)
+    }
+
+    /// The clock of the last epoch.
+    pub fn clock(&self) -> Option<Micros> {
+        self.clock.clock()
+    }
+
+    /// The watermark of the last epoch.
+    pub fn watermark(&self) -> Option<Micros> {
+        self.clock.watermark()
+    }
+
+    /// The stamp of the last epoch.
+    pub fn stamp(&self) -> Stamp {
+        Stamp { epoch: self.epoch(), clock: self.clock(), watermark: self.watermark() }
+    }
+
+    /// Whether a tick at `clock` would move the watermark.
+    pub fn would_move(&self, clock: Micros) -> bool {
+        self.clock.watermark_at(clock) > self.clock.watermark()
+    }
+
+    /// The watermark if no source gave more: those without rows count as idle then.
+    pub fn watermark_if_ended(&self) -> Option<Micros> {
+        let mut ended = self.clock.clone();
+        ended.advance(&vec![Heard::default(); self.sources.len()], None, true);
+        ended.watermark()
+    }
+
+    /// The logged epochs.
+    pub fn epochs(&self) -> &[EpochRecord] {
+        &self.epochs
+    }
+
+    /// What became of each source's events.
+    pub fn counts(&self) -> Vec<SourceCounts> {
+        self.sources.iter().map(|source| source.counts).collect()
+    }
+
+    /// Rows and problems of each job, in the order of the circuit.
+    pub fn job_reports(&self) -> Vec<JobReport> {
+        let report = |(position, job): (usize, &crate::circuit::CompiledJob)| JobReport {
+            job: job.name.to_string(),
+            rows: self.tables.get(position).map_or(0, |table| table.len() as u64),
+            errors: self.errors.iter().filter(|((failed, ..), _)| *failed == position).map(|(_, count)| count.unsigned_abs()).sum(),
+            ambiguous_keys: self.ambiguous.get(position).map_or(0, |keys| keys.len() as u64),
+        };
+        self.circuit.jobs().iter().enumerate().map(report).collect()
+    }
+
+    /// The rows of a job that stand under a key alone: what a change stream shows. `job` is a position in the circuit.
+    pub fn publishable(&self, job: usize) -> Result<RecordBatch> {
+        let table = self.tables.get(job).ok_or_else(|| Error::internal("no such job"))?;
+        let batches = table.batches().map_err(engine_error)?;
+        let rows = arrow::compute::concat_batches(table.schema(), &batches)
+            .map_err(|error| Error::caused(ErrorKind::Internal, "putting a table together", error))?;
+        Ok(table.states_of(&rows).map_err(engine_error)?.present)
+    }
+
+    /// The rows of a job's table. `job` is a position in the circuit.
+    pub fn rows_of(&self, job: usize) -> Result<Vec<RecordBatch>> {
+        let table = self.tables.get(job).ok_or_else(|| Error::internal("no such job"))?;
+        table.batches().map_err(engine_error)
+    }
+
+    /// Every table that `query` sees: jobs, upsert sources, and Milepost's own.
+    pub fn query_tables(&self) -> Result<Vec<BatchTable>> {
+        let mut tables = Vec::new();
+        for (job, table) in self.circuit.jobs().iter().zip(&self.tables) {
+            tables.push(batch_table(&job.name, table)?);
+        }
+        for (definition, source) in self.pipeline.sources.iter().zip(&self.sources) {
+            if let Some(table) = &source.table {
+                tables.push(batch_table(&definition.name, table)?);
+            }
+        }
+        tables.extend(self.system_tables()?);
+        Ok(tables)
+    }
+
+    fn system_tables(&self) -> Result<Vec<BatchTable>> {
+        let errors: Vec<FailedRow<'_>> = self
+            .errors
+            .iter()
+            .map(|((job, expression, reason, row), &count)| {
+                let job = self.circuit.jobs().get(*job).map_or("", |job| &*job.name);
+                FailedRow { job, expression, reason, row, count }
+            })
+            .collect();
+        Ok(vec![
+            super::system_tables::dead_letters(&self.dead_letters)?,
+            super::system_tables::errors(&errors)?,
+            super::system_tables::late(&self.late)?,
+            super::system_tables::epochs(&self.epochs)?,
+        ])
+    }
+}
+
+fn batch_table(name: &Arc<str>, table: &Table) -> Result<BatchTable> {
+    Ok(BatchTable {
+        name: Arc::clone(name),
+        schema: Arc::clone(table.schema()),
+        batches: table.batches().map_err(engine_error)?,
+    })
+}
+
+/// The predicate that decides which rows move a source's watermark.
+fn compile_when(pipeline: &Pipeline, position: usize) -> Result<Option<Arc<dyn PhysicalExpr>>, Diagnostics> {
+    let source = &pipeline.sources[position];
+    let Some((sql, span)) = source.event_time.as_ref().and_then(|event_time| event_time.when.as_ref()) else {
+        return Ok(None);
+    };
+    let context = session();
+    let compiled = DFSchema::try_from(source.contract.table_schema().as_ref().clone()).and_then(|schema| {
+        let predicate = context.parse_sql_expr(sql, &schema)?;
+        context.create_physical_expr(predicate, &schema)
+    });
+    compiled.map(Some).map_err(|error| {
+        let message = format!("`when` of source `{}`: {}", source.name, error.find_root().strip_backtrace());
+        let help = "write a condition over the contract's columns, such as \"classifier = 'ACT'\"";
+        Diagnostics(vec![Diagnostic::new(&pipeline.text, span.clone(), message).with_help(help)])
+    })
+}
+
+fn when_holds(when: Option<&Arc<dyn PhysicalExpr>>, rows: &RecordBatch) -> Result<Option<BooleanArray>> {
+    let Some(when) = when else { return Ok(None) };
+    let values = when.evaluate(rows).and_then(|value| value.into_array(rows.num_rows())).map_err(engine_error)?;
+    Ok(Some(as_boolean_array(&values).map_err(engine_error)?.clone()))
+}
+
+fn timestamps(rows: &RecordBatch, column: &str) -> Result<TimestampMicrosecondArray> {
+    let column = rows.column_by_name(column).ok_or_else(|| Error::internal(format!("no column `{column}`")))?;
+    timestamp_column(column)
+}
+
+fn timestamp_column(column: &ArrayRef) -> Result<TimestampMicrosecondArray> {
+    column
+        .as_any()
+        .downcast_ref::<TimestampMicrosecondArray>()
+        .cloned()
+        .ok_or_else(|| Error::internal("a time is not in microseconds"))
+}
+
+fn newest(times: &TimestampMicrosecondArray, counts: &dyn Fn(usize) -> bool) -> Option<Micros> {
+    (0..times.len()).filter(|&row| times.is_valid(row) && counts(row)).map(|row| times.value(row)).max()
+}
+
+fn dead_letter(source: &Arc<str>, message: &RawMessage, rejection: Rejection) -> DeadLetter {
+    DeadLetter { source: Arc::clone(source), message: message.clone(), rejection }
+}
+
+/// The dead letter of a row whose key is known with other content.
+fn conflict(source: &Arc<str>, place: (i64, i64), messages: &[RawMessage]) -> Option<DeadLetter> {
+    let (sequence, index) = (u64::try_from(place.0).ok()?, u32::try_from(place.1).ok()?);
+    let position = messages.binary_search_by_key(&sequence, |message| message.sequence).ok()?;
+    let rejection = Rejection {
+        index,
+        place: String::new(),
+        rule: "ID_CONFLICT",
+        reason: "an event with the same key and other content was accepted before".to_owned(),
+    };
+    Some(dead_letter(source, messages.get(position)?, rejection))
+}
+
+fn all(batch: &RecordBatch) -> Vec<usize> {
+    (0..batch.num_columns()).collect()
+}
+
+/// Keys as text, for reports.
+fn key_texts(rows: &RecordBatch, key: &[usize]) -> Result<Vec<String>> {
+    let options = arrow::util::display::FormatOptions::default().with_null("null");
+    let columns = key
+        .iter()
+        .map(|&column| arrow::util::display::ArrayFormatter::try_new(rows.column(column).as_ref(), &options))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| Error::caused(ErrorKind::Internal, "showing a key", error))?;
+    let text = |row: usize| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join(", ");
+    Ok((0..rows.num_rows()).map(text).collect())
+}
+
+fn engine_error(error: datafusion::error::DataFusionError) -> Error {
+    let kind = match error.find_root() {
+        datafusion::error::DataFusionError::Execution(_) | datafusion::error::DataFusionError::ResourcesExhausted(_) => {
+            ErrorKind::Limit
+        }
+        _ => ErrorKind::Internal,
+    };
+    Error::caused(kind, "stepping the circuit", error.strip_backtrace())
+}

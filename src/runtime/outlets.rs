@@ -1,0 +1,202 @@
+//! Where results leave the process: change streams, Parquet tables, and what `query` reads when nothing runs.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::record_batch::RecordBatch;
+
+use crate::circuit::CompiledJob;
+use crate::definition::pipeline::{Pipeline, SinkTarget};
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::BatchTable;
+use crate::sink::change_stream::{ChangeStreamSink, ChangeTarget, ensure_stream};
+use crate::sink::subject::SubjectTemplate;
+use crate::sink::table::{TableMeta, TableStore};
+use crate::sink::{ChangeSink, KeyedChanges, Stamp};
+use crate::source::connect::Broker;
+use crate::types::Micros;
+
+/// A change stream of a job.
+pub(crate) struct ChangeOutlet {
+    /// The job's position in the circuit.
+    pub(crate) job: usize,
+    sink: Box<dyn ChangeSink>,
+}
+
+/// A Parquet table of a job.
+pub(crate) struct TableOutlet {
+    /// The job's position in the circuit.
+    pub(crate) job: usize,
+    /// Whether its rows changed since the last version.
+    pub(crate) dirty: bool,
+    every: Duration,
+    written: Option<Instant>,
+    path: PathBuf,
+}
+
+/// Opens the change streams of a pipeline, creating missing streams with all the subjects that its jobs publish to.
+pub(crate) async fn open_changes(pipeline: &Pipeline, jobs: &[CompiledJob], broker: &Broker) -> Result<Vec<ChangeOutlet>> {
+    let mut filters: BTreeMap<&str, Vec<String>> = BTreeMap::new();
+    let mut wanted = Vec::new();
+    for sink in &pipeline.sinks {
+        let SinkTarget::JetStream { stream, subject } = &sink.target else { continue };
+        let (position, job) = compiled(jobs, sink.job)?;
+        let key = key_names(job);
+        filters.entry(stream).or_default().push(SubjectTemplate::parse(subject, &key)?.filter());
+        wanted.push((position, job, stream, subject, key));
+    }
+    for (stream, filters) in &filters {
+        ensure_stream(broker.jetstream(), stream, filters).await?;
+    }
+    let mut outlets = Vec::new();
+    for (position, job, stream, subject, key) in wanted {
+        let target = ChangeTarget {
+            pipeline: &pipeline.name,
+            job: &job.name,
+            stream,
+            subject,
+            schema: &job.schema,
+            key: &key,
+        };
+        let sink = ChangeStreamSink::open(broker.jetstream(), &target).await?;
+        outlets.push(ChangeOutlet { job: position, sink: Box::new(sink) });
+    }
+    Ok(outlets)
+}
+
+impl ChangeOutlet {
+    /// Whether nothing was ever published here.
+    pub(crate) fn is_fresh(&self) -> bool {
+        self.sink.is_fresh()
+    }
+
+    /// Publishes an epoch's changes.
+    pub(crate) async fn publish(&mut self, stamp: Stamp, changes: KeyedChanges) -> Result<u64> {
+        self.sink.publish(stamp, changes).await
+    }
+
+    /// Publishes what differs between the whole table and what was published before.
+    pub(crate) async fn reconcile(&mut self, stamp: Stamp, table: RecordBatch) -> Result<u64> {
+        self.sink.reconcile(stamp, table).await
+    }
+}
+
+/// The Parquet tables of a pipeline; checks that their paths are free and their types fit.
+pub(crate) fn open_tables(pipeline: &Pipeline, jobs: &[CompiledJob], home: &Path) -> Result<Vec<TableOutlet>> {
+    let mut outlets = Vec::new();
+    for sink in &pipeline.sinks {
+        let SinkTarget::Parquet { path, every } = &sink.target else { continue };
+        let (job, _) = compiled(jobs, sink.job)?;
+        TableStore::open(home, path)?;
+        outlets.push(TableOutlet { job, dirty: true, every: *every, written: None, path: path.clone() });
+    }
+    Ok(outlets)
+}
+
+impl TableOutlet {
+    /// Whether a new version is due at `now`.
+    pub(crate) fn due(&self, now: Instant) -> bool {
+        self.dirty && self.written.is_none_or(|written| now.duration_since(written) >= self.every)
+    }
+
+    /// Notes that a version was written at `now`.
+    pub(crate) fn mark_written(&mut self, now: Instant) {
+        self.dirty = false;
+        self.written = Some(now);
+    }
+
+    /// What has to be written, to be written elsewhere.
+    pub(crate) fn version(&self, pipeline: &str, job: &CompiledJob, rows: Vec<RecordBatch>, stamp: Stamp) -> PendingVersion {
+        PendingVersion {
+            path: self.path.clone(),
+            schema: Arc::clone(&job.schema),
+            key: key_names(job),
+            meta: TableMeta { pipeline: pipeline.to_owned(), job: job.name.to_string(), stamp },
+            rows,
+        }
+    }
+}
+
+/// A table version that is yet to be written.
+pub(crate) struct PendingVersion {
+    path: PathBuf,
+    schema: SchemaRef,
+    key: Vec<String>,
+    meta: TableMeta,
+    rows: Vec<RecordBatch>,
+}
+
+impl PendingVersion {
+    /// Writes the version and makes it the table's current one; blocks.
+    pub(crate) fn write(self, home: &Path, now: Micros) -> Result<()> {
+        let mut store = TableStore::open(home, &self.path)?;
+        store.publish(&self.rows, &self.schema, &self.key, &self.meta, now).map(|_| ())
+    }
+}
+
+/// The state directory of a pipeline.
+pub fn state_directory(home: &Path, pipeline: &str) -> PathBuf {
+    home.join(".state").join(pipeline)
+}
+
+/// Writes what `query` reads when nothing runs: every table, as Parquet, under the state directory; blocks. Columns that
+/// Parquet can't hold (a source's durations) are written as text.
+pub(crate) fn leave_tables(directory: &Path, pipeline: &str, tables: Vec<BatchTable>, stamp: Stamp, now: Micros) -> Result<()> {
+    for table in tables {
+        let (schema, rows) = storable(&table)?;
+        let meta = TableMeta { pipeline: pipeline.to_owned(), job: table.name.to_string(), stamp };
+        let mut store = TableStore::open(directory, &left_path(&table.name))?;
+        store.publish(&rows, &schema, &[], &meta, now)?;
+    }
+    Ok(())
+}
+
+/// Reads back what [`leave_tables`] wrote for these tables; a table that was never written is left out.
+pub fn left_tables(directory: &Path, names: &[Arc<str>]) -> Result<Vec<BatchTable>> {
+    let mut tables = Vec::new();
+    for name in names {
+        let store = TableStore::open(directory, &left_path(name))?;
+        if let Some(version) = store.current()? {
+            tables.push(BatchTable { name: Arc::clone(name), schema: version.schema, batches: store.read()? });
+        }
+    }
+    Ok(tables)
+}
+
+fn left_path(name: &str) -> PathBuf {
+    Path::new("tables").join(name)
+}
+
+fn storable(table: &BatchTable) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let unheld: Vec<String> = crate::sink::table::unsupported(&table.schema).into_iter().map(|found| found.column).collect();
+    let field = |field: &Arc<Field>| {
+        let kind = if unheld.contains(field.name()) { DataType::Utf8 } else { field.data_type().clone() };
+        Field::new(field.name(), kind, true)
+    };
+    let schema = Arc::new(Schema::new(table.schema.fields().iter().map(field).collect::<Vec<_>>()));
+    let convert = |batch: &RecordBatch| {
+        let columns = batch
+            .columns()
+            .iter()
+            .zip(schema.fields())
+            .map(|(column, field)| arrow::compute::cast(column, field.data_type()))
+            .collect::<Result<Vec<_>, _>>()?;
+        RecordBatch::try_new(Arc::clone(&schema), columns)
+    };
+    let rows = table.batches.iter().map(convert).collect::<Result<Vec<_>, _>>();
+    let rows = rows.map_err(|error| Error::caused(ErrorKind::Internal, format!("writing `{}`", table.name), error))?;
+    Ok((schema, rows))
+}
+
+/// The names of a job's key columns.
+pub(crate) fn key_names(job: &CompiledJob) -> Vec<String> {
+    job.key.iter().map(|&column| job.schema.field(column).name().clone()).collect()
+}
+
+fn compiled(jobs: &[CompiledJob], job: usize) -> Result<(usize, &CompiledJob)> {
+    let found = jobs.iter().enumerate().find(|(_, compiled)| compiled.job == job);
+    found.ok_or_else(|| Error::internal("a sink's job was not compiled"))
+}

@@ -1,0 +1,2 @@
+-- grain: one row an event
+SELECT event_id, site, occurred_at FROM milestones
