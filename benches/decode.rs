@@ -3,6 +3,13 @@
 //! The figure is the ratio: what strictness, exactness and Arrow's builders cost on top of reading JSON at all. The bare
 //! parse checks no type but string and number, keeps decimals as text, and throws its result away.
 
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a bench reads clocks, prints its figures, and knows how large its numbers are"
+)]
+
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -6,7 +6,12 @@
 //! A turn replaces 5,000 rows by 5,000 others, spread over the whole state, or takes that back; so the state keeps its
 //! size. Groups and keys have five rows each whatever the size, except where the name says otherwise.
 
-#![allow(clippy::disallowed_methods, reason = "a bench reads clocks")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a bench reads clocks, prints its figures, and knows how large its numbers are"
+)]
 
 mod support;
 

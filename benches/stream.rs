@@ -7,7 +7,12 @@
 //!
 //! `EVENTS` in the environment says how many events. Needs a nats-server: `scripts/fetch-nats-server`.
 
-#![allow(clippy::disallowed_methods, reason = "a bench reads clocks")]
+#![allow(
+    clippy::disallowed_methods,
+    clippy::print_stdout,
+    clippy::cast_possible_truncation,
+    reason = "a bench reads clocks, prints its figures, and knows how large its numbers are"
+)]
 
 mod support;
 

@@ -1,6 +1,6 @@
 //! What the benches share.
 
-#![allow(dead_code, reason = "each bench uses a part")]
+#![allow(dead_code, unreachable_pub, reason = "each bench is a crate of its own and uses a part")]
 
 pub mod engine;
 pub mod workload;
