@@ -56,7 +56,7 @@ pub(crate) async fn demo(arguments: Arguments) -> Outcome {
     let script = read_script(&folder)?;
     let home = arguments.home.join("demo");
     empty(&home)?;
-    let pipeline_path = folder.join(&script.pipeline);
+    let pipeline_path = plain(&folder.join(&script.pipeline));
     let mut pipeline = options::load(&pipeline_path)?;
     let events: Vec<PathBuf> = script.events.iter().map(|path| folder.join(path)).collect();
     let lines = merged(&events, &script.merge_by)?;
@@ -225,6 +225,20 @@ fn find_script() -> Result<PathBuf> {
     found.map(|folder| short(&folder)).ok_or_else(|| {
         Error::new(ErrorKind::Definition, "`pipelines/demo/demo.yaml` is not above this folder: run the demo in a checkout of Milepost")
     })
+}
+
+/// The path without `..`.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir if plain.file_name().is_some() => {
+                plain.pop();
+            }
+            part => plain.push(part),
+        }
+    }
+    plain
 }
 
 /// The path relative to the current folder, if it lies in it.

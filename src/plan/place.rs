@@ -191,8 +191,8 @@ mod tests {
     #[test]
     fn words_in_comments_and_strings_are_not_the_place() {
         let text = "-- limit\nSELECT 'limit' /* limit */ FROM t LIMIT 3";
-        assert_eq!(find_word(text, "limit"), Some(40..45));
-        assert_eq!(&text[40..45], "LIMIT");
+        assert_eq!(find_word(text, "limit"), Some(43..48));
+        assert_eq!(&text[43..48], "LIMIT");
         assert_eq!(find_word("SELECT limits FROM t", "limit"), None);
     }
 

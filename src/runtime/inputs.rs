@@ -1,5 +1,6 @@
 //! Sources as the run loop reads them: where each one is, and what was read of it for the next epoch.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub(super) async fn open_inputs(pipeline: &Pipeline, broker: Option<&Broker>) ->
     for definition in &pipeline.sources {
         let (source, format): (Box<dyn Source>, Format) = match &definition.input {
             Input::File { path, format } => {
-                let file = FileSource::open(path, &path.to_string_lossy(), *format)?;
+                let file = FileSource::open(path, &as_named(pipeline, path), *format)?;
                 let format = file.format();
                 (Box::new(file), format)
             }
@@ -55,6 +56,12 @@ pub(super) async fn open_inputs(pipeline: &Pipeline, broker: Option<&Broker>) ->
         });
     }
     Ok(inputs)
+}
+
+/// A file's path as the pipeline names it: a checkout that was moved still has the same files.
+fn as_named(pipeline: &Pipeline, path: &Path) -> String {
+    let folder = pipeline.text.path.parent().unwrap_or(Path::new(""));
+    path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned()
 }
 
 /// One micro-batch, read and not yet stepped.

@@ -154,7 +154,7 @@ pub(crate) fn leave_tables(directory: &Path, pipeline: &str, tables: Vec<BatchTa
     Ok(())
 }
 
-/// Reads back what [`leave_tables`] wrote for these tables; a table that was never written is left out.
+/// Reads back what a run left of these tables; a table that was never written is left out.
 pub fn left_tables(directory: &Path, names: &[Arc<str>]) -> Result<Vec<BatchTable>> {
     let mut tables = Vec::new();
     for name in names {
