@@ -36,7 +36,8 @@ pub(super) fn build(
     }
     let calls = calls.iter().map(|call| used.call(call)).collect::<Built<Vec<_>>>()?;
     let narrowed = compiler.select(input, &used.expressions)?;
-    let mut plan = Accumulators { input: &narrowed.schema, done: Vec::new(), ordered: Vec::new(), recomputed: Vec::new() };
+    let mut plan =
+        Accumulators { input: &narrowed.schema, done: Vec::new(), ordered: Vec::new(), recomputed: Vec::new() };
     for (output, call) in calls.iter().enumerate() {
         plan.add(output, call, schema.field(groups.len() + output).data_type())?;
     }
@@ -85,11 +86,16 @@ impl Used {
             return Err(DataFusionError::Internal(format!("not an aggregate call: {call}")).into());
         };
         let counts_all = function.func.name() == "count"
-            && function.params.args.iter().all(|argument| matches!(argument, Expr::Literal(value, _) if !value.is_null()));
+            && function
+                .params
+                .args
+                .iter()
+                .all(|argument| matches!(argument, Expr::Literal(value, _) if !value.is_null()));
         let integer = function.params.args.first().and_then(|argument| cast_integer(argument, &self.schema)).cloned();
         let integers = function.func.name() == "avg" && integer.is_some();
         let mut rewritten = function.clone();
-        let literal_after_first = |position: usize, argument: &Expr| position > 0 && matches!(argument, Expr::Literal(..));
+        let literal_after_first =
+            |position: usize, argument: &Expr| position > 0 && matches!(argument, Expr::Literal(..));
         rewritten.params.args = function
             .params
             .args
@@ -97,7 +103,11 @@ impl Used {
             .enumerate()
             .map(|(position, argument)| {
                 let argument = integer.as_ref().filter(|_| integers).unwrap_or(argument);
-                if counts_all || literal_after_first(position, argument) { argument.clone() } else { self.column(argument) }
+                if counts_all || literal_after_first(position, argument) {
+                    argument.clone()
+                } else {
+                    self.column(argument)
+                }
             })
             .collect();
         rewritten.params.filter = function.params.filter.as_ref().map(|filter| Box::new(self.column(filter)));
@@ -146,8 +156,9 @@ struct Accumulators<'a> {
 
 impl Accumulators<'_> {
     fn index(&self, expression: &Expr) -> Built<usize> {
-        super::compile::column_index(expression, self.input)
-            .ok_or_else(|| DataFusionError::Internal(format!("`{expression}` is not a column of an aggregation")).into())
+        super::compile::column_index(expression, self.input).ok_or_else(|| {
+            DataFusionError::Internal(format!("`{expression}` is not a column of an aggregation")).into()
+        })
     }
 
     fn add(&mut self, output: usize, call: &Call, result: &DataType) -> Built<()> {

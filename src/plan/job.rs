@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::datasource::empty::EmptyTable;
-use datafusion::execution::context::{SQLOptions, SessionContext};
 use datafusion::error::DataFusionError;
+use datafusion::execution::context::{SQLOptions, SessionContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
 
@@ -44,7 +44,8 @@ pub async fn compile_jobs(pipeline: &Pipeline, sources: &TableSchemas) -> Result
     let context = session();
     let mut problems = Vec::new();
     let mut parsed = Vec::new();
-    let names: Vec<&str> = sources.iter().map(|(name, _)| &**name).chain(pipeline.jobs.iter().map(|job| &*job.name)).collect();
+    let names: Vec<&str> =
+        sources.iter().map(|(name, _)| &**name).chain(pipeline.jobs.iter().map(|job| &*job.name)).collect();
     for (name, schema) in sources {
         register(&context, name, schema, &mut problems, pipeline);
     }
@@ -82,7 +83,13 @@ pub async fn compile_jobs(pipeline: &Pipeline, sources: &TableSchemas) -> Result
     if problems.is_empty() { Ok(planned) } else { Err(Diagnostics(problems)) }
 }
 
-fn register(context: &SessionContext, name: &str, schema: &SchemaRef, problems: &mut Vec<Diagnostic>, pipeline: &Pipeline) {
+fn register(
+    context: &SessionContext,
+    name: &str,
+    schema: &SchemaRef,
+    problems: &mut Vec<Diagnostic>,
+    pipeline: &Pipeline,
+) {
     let reference = datafusion::common::TableReference::bare(name);
     if let Err(error) = context.register_table(reference, Arc::new(EmptyTable::new(Arc::clone(schema)))) {
         problems.extend(place::diagnose(&error, &pipeline.text));
@@ -98,8 +105,7 @@ fn parse(context: &SessionContext, job: &Job, names: &[&str]) -> Result<(Stateme
     let dialect = state.config().options().sql_parser.dialect;
     let statement =
         state.sql_to_statement(&job.sql.text, &dialect).map_err(|error| place::diagnose(&error, &job.sql))?;
-    let references =
-        state.resolve_table_references(&statement).map_err(|error| place::diagnose(&error, &job.sql))?;
+    let references = state.resolve_table_references(&statement).map_err(|error| place::diagnose(&error, &job.sql))?;
     let reads: BTreeSet<String> = references.iter().map(|reference| reference.table().to_owned()).collect();
     let unknown: Vec<Diagnostic> = reads
         .iter()
@@ -162,7 +168,8 @@ fn in_order(pipeline: &Pipeline, parsed: &[(usize, Statement, Vec<String>)]) -> 
 }
 
 fn cycle(pipeline: &Pipeline, parsed: &[(usize, Statement, Vec<String>)], rest: &[usize]) -> Vec<Diagnostic> {
-    let names: Vec<String> = rest.iter().map(|&position| format!("`{}`", pipeline.jobs[parsed[position].0].name)).collect();
+    let names: Vec<String> =
+        rest.iter().map(|&position| format!("`{}`", pipeline.jobs[parsed[position].0].name)).collect();
     rest.iter()
         .take(1)
         .map(|&position| {

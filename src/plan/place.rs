@@ -75,7 +75,8 @@ fn diagnose_one(error: &DataFusionError, file: &Arc<SourceText>) -> Diagnostic {
     let message = text.split(" at Line: ").next().unwrap_or(&text);
     Diagnostic {
         file: Arc::clone(file),
-        span: span.or_else(|| named_function(message).and_then(|name| find_word(&file.text, &name)))
+        span: span
+            .or_else(|| named_function(message).and_then(|name| find_word(&file.text, &name)))
             .unwrap_or_else(|| first_code(&file.text)),
         message: sentence(message),
         label: String::new(),
@@ -87,8 +88,13 @@ fn diagnose_one(error: &DataFusionError, file: &Arc<SourceText>) -> Diagnostic {
 fn sentence(message: &str) -> String {
     let mut text = message.trim();
     for class in [
-        "Error during planning: ", "SQL error: ", "Schema error: ", "This feature is not implemented: ",
-        "type_coercion", "caused by", "Invalid function ",
+        "Error during planning: ",
+        "SQL error: ",
+        "Schema error: ",
+        "This feature is not implemented: ",
+        "type_coercion",
+        "caused by",
+        "Invalid function ",
     ] {
         text = text.strip_prefix(class).unwrap_or(text).trim_start();
     }
@@ -140,7 +146,8 @@ fn byte_range(text: &str, span: Span) -> Range<usize> {
 fn offset(text: &str, line: usize, column: usize) -> usize {
     let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     let line = text[start..].split_inclusive('\n').next().unwrap_or("");
-    start + line.char_indices().nth(column.saturating_sub(1)).map_or(line.trim_end_matches('\n').len(), |(byte, _)| byte)
+    start
+        + line.char_indices().nth(column.saturating_sub(1)).map_or(line.trim_end_matches('\n').len(), |(byte, _)| byte)
 }
 
 /// The first occurrence of a word outside comments and strings, whatever its case.

@@ -102,7 +102,10 @@ pub(super) fn watermark_function() -> ScalarUDF {
 }
 
 fn comparison_function(relation: Relation) -> Arc<ScalarUDF> {
-    Arc::new(ScalarUDF::from(WatermarkComparison { relation, signature: Signature::user_defined(Volatility::Immutable) }))
+    Arc::new(ScalarUDF::from(WatermarkComparison {
+        relation,
+        signature: Signature::user_defined(Volatility::Immutable),
+    }))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

@@ -112,7 +112,9 @@ impl Engine {
         for (position, source) in pipeline.sources.iter().enumerate() {
             let format = formats.get(position).cloned().unwrap_or(Format::Json);
             let table = match &source.identity {
-                Identity::Upsert { key, .. } => Some(Table::new(source.contract.table_schema(), key.clone()).map_err(whole)?),
+                Identity::Upsert { key, .. } => {
+                    Some(Table::new(source.contract.table_schema(), key.clone()).map_err(whole)?)
+                }
                 Identity::Append { .. } => None,
             };
             sources.push(SourceState {
@@ -150,7 +152,12 @@ impl Engine {
     ///
     /// # Errors
     /// `Limit` where a result leaves its type, `Internal` for a broken invariant: the engine must not be used after that.
-    pub fn run_epoch(&mut self, mut record: EpochRecord, input: EpochInput, watched: &[usize]) -> Result<(EpochRecord, EpochOutput)> {
+    pub fn run_epoch(
+        &mut self,
+        mut record: EpochRecord,
+        input: EpochInput,
+        watched: &[usize],
+    ) -> Result<(EpochRecord, EpochOutput)> {
         let mut heard = vec![Heard::default(); self.sources.len()];
         let mut deltas = Vec::with_capacity(self.sources.len());
         let mut messages = input.messages.into_iter();
@@ -350,7 +357,12 @@ impl Engine {
         let report = |(position, job): (usize, &crate::circuit::CompiledJob)| JobReport {
             job: job.name.to_string(),
             rows: self.tables.get(position).map_or(0, |table| table.len() as u64),
-            errors: self.errors.iter().filter(|((failed, ..), _)| *failed == position).map(|(_, count)| count.unsigned_abs()).sum(),
+            errors: self
+                .errors
+                .iter()
+                .filter(|((failed, ..), _)| *failed == position)
+                .map(|(_, count)| count.unsigned_abs())
+                .sum(),
             ambiguous_keys: self.ambiguous.get(position).map_or(0, |keys| keys.len() as u64),
         };
         self.circuit.jobs().iter().enumerate().map(report).collect()
@@ -488,9 +500,8 @@ fn key_texts(rows: &RecordBatch, key: &[usize]) -> Result<Vec<String>> {
 
 fn engine_error(error: datafusion::error::DataFusionError) -> Error {
     let kind = match error.find_root() {
-        datafusion::error::DataFusionError::Execution(_) | datafusion::error::DataFusionError::ResourcesExhausted(_) => {
-            ErrorKind::Limit
-        }
+        datafusion::error::DataFusionError::Execution(_)
+        | datafusion::error::DataFusionError::ResourcesExhausted(_) => ErrorKind::Limit,
         _ => ErrorKind::Internal,
     };
     Error::caused(kind, "stepping the circuit", error.strip_backtrace())

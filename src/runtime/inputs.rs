@@ -80,12 +80,21 @@ impl Gathered {
     }
 
     /// Takes a read into the batch, and moves the input's position behind it.
-    pub(super) fn absorb(&mut self, position: usize, input: &mut InputState, read: Read, batch: &mut OpenBatch, now: Duration) {
+    pub(super) fn absorb(
+        &mut self,
+        position: usize,
+        input: &mut InputState,
+        read: Read,
+        batch: &mut OpenBatch,
+        now: Duration,
+    ) {
         let first = read.messages.first().map_or(read.next, |first| first.sequence);
         let start = if input.next == 0 { first } else { input.next };
         input.ended = read.rest == Rest::End;
         input.next = read.next.max(input.next);
-        let (Some(range), Some(messages)) = (self.ranges.get_mut(position), self.messages.get_mut(position)) else { return };
+        let (Some(range), Some(messages)) = (self.ranges.get_mut(position), self.messages.get_mut(position)) else {
+            return;
+        };
         if read.messages.is_empty() {
             return;
         }

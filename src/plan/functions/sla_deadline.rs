@@ -17,8 +17,8 @@ use hashbrown::HashMap;
 
 use super::SECTION;
 use super::arguments::{Argument, Call, text_type, within};
-use super::zones::Zones;
 use super::calendar::{Calendar, DAY, FREE_DAYS_MAX, instant, local_day};
+use super::zones::Zones;
 use crate::definition::contract::utc_timestamp;
 
 /// Until when something that was released must have left its site.
