@@ -504,5 +504,9 @@ fn engine_error(error: datafusion::error::DataFusionError) -> Error {
         | datafusion::error::DataFusionError::ResourcesExhausted(_) => ErrorKind::Limit,
         _ => ErrorKind::Internal,
     };
-    Error::caused(kind, "stepping the circuit", error.strip_backtrace())
+    let cause = match error.find_root() {
+        datafusion::error::DataFusionError::Internal(text) => text.clone(),
+        other => other.strip_backtrace(),
+    };
+    Error::caused(kind, "stepping the circuit", cause)
 }
