@@ -8,5 +8,6 @@ pub mod driver;
 pub mod engine;
 pub mod outlets;
 pub mod report;
+mod sink_check;
 pub mod socket;
 mod system_tables;
