@@ -1,4 +1,4 @@
-//! Milepost: milestones in; reconciled stock, validated invoice triggers and KPIs out; all of it defined in SQL.
+#![doc = include_str!("../ARCHITECTURE.md")]
 
 pub mod types;
 pub mod error;

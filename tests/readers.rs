@@ -1,5 +1,7 @@
 //! DuckDB, Polars and pyarrow read the tables that Milepost writes, and agree with what was published.
 
+#![expect(clippy::disallowed_methods, reason = "the environment may name another Python")]
+
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};

@@ -27,8 +27,7 @@ impl EpochLog {
             Error::caused(ErrorKind::Unavailable, format!("opening the epoch log `{}`", path.display()), error)
         };
         std::fs::create_dir_all(directory).map_err(failed)?;
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
         let (records, length) = read(&mut file, &path)?;
         file.set_len(length).map_err(failed)?;
         Ok((Self { file, path }, records))
@@ -90,7 +89,11 @@ fn read(file: &mut File, path: &Path) -> Result<(Vec<EpochRecord>, u64)> {
             return Ok((records, length));
         }
         let record: EpochRecord = serde_json::from_slice(&line).map_err(|error| {
-            Error::caused(ErrorKind::Corrupt, format!("reading record {} of `{}`", records.len() + 1, path.display()), error)
+            Error::caused(
+                ErrorKind::Corrupt,
+                format!("reading record {} of `{}`", records.len() + 1, path.display()),
+                error,
+            )
         })?;
         let expected = records.last().map_or(1, |last| last.epoch.0 + 1);
         if record.epoch.0 != expected {
@@ -124,7 +127,10 @@ impl HomeLock {
             Ok(()) => Ok(Self { _file: file }),
             Err(std::fs::TryLockError::WouldBlock) => Err(Error::new(
                 ErrorKind::Fenced,
-                format!("another process runs this pipeline in `{}`; ask it with `milepost status`, or give `--home` another folder", directory.display()),
+                format!(
+                    "another process runs this pipeline in `{}`; ask it with `milepost status`, or give `--home` another folder",
+                    directory.display()
+                ),
             )),
             Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
         }

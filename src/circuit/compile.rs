@@ -202,7 +202,9 @@ impl Compiler {
     /// The node of a plan; its rows have the plan's columns.
     pub(super) fn build(&mut self, plan: &LogicalPlan) -> Built<usize> {
         match plan {
-            LogicalPlan::Projection(projection) => self.projection(&projection.input, &projection.expr, &projection.schema),
+            LogicalPlan::Projection(projection) => {
+                self.projection(&projection.input, &projection.expr, &projection.schema)
+            }
             LogicalPlan::Filter(filter) => self.filter(&filter.input, &filter.predicate),
             LogicalPlan::SubqueryAlias(alias) => self.build(&alias.input),
             LogicalPlan::TableScan(scan) => self.scan(scan),
@@ -236,7 +238,8 @@ impl Compiler {
         if found.is_empty() {
             return Ok((input, rewritten));
         }
-        let fields: Vec<(String, DataType)> = (0..found.len()).map(|flag| (flag_name(flag), DataType::Boolean)).collect();
+        let fields: Vec<(String, DataType)> =
+            (0..found.len()).map(|flag| (flag_name(flag), DataType::Boolean)).collect();
         let schema = Arc::new(extended(&input.schema, &fields)?);
         let comparisons = found
             .into_iter()
@@ -250,11 +253,15 @@ impl Compiler {
 
     fn projection(&mut self, plan: &LogicalPlan, expressions: &[Expr], schema: &DFSchemaRef) -> Built<usize> {
         let (input, expressions) = self.input(plan, expressions.to_vec())?;
-        let columns: Option<Vec<usize>> = expressions.iter().map(|expression| column_index(expression, &input.schema)).collect();
+        let columns: Option<Vec<usize>> =
+            expressions.iter().map(|expression| column_index(expression, &input.schema)).collect();
         let output = match columns {
             Some(columns) => Output::Columns(columns),
             None => Output::Expressions(
-                expressions.iter().map(|expression| Compiled::new(expression, &input.schema)).collect::<Result<_, _>>()?,
+                expressions
+                    .iter()
+                    .map(|expression| Compiled::new(expression, &input.schema))
+                    .collect::<Result<_, _>>()?,
             ),
         };
         Ok(self.map(input.node, None, output, row_schema(schema)))
@@ -326,7 +333,8 @@ impl Compiler {
             Some(predicate) => {
                 let input = Input { node, schema: Arc::clone(&join.schema) };
                 let (input, predicates) = self.with_flags(input, vec![predicate])?;
-                let compiled = predicates.first().map(|predicate| Compiled::new(predicate, &input.schema)).transpose()?;
+                let compiled =
+                    predicates.first().map(|predicate| Compiled::new(predicate, &input.schema)).transpose()?;
                 let columns = (0..join.schema.fields().len()).collect();
                 Ok(self.map(input.node, compiled, Output::Columns(columns), row_schema(&join.schema)))
             }
@@ -384,7 +392,8 @@ impl Compiler {
         let schema = row_schema(&empty.schema);
         let rows = usize::from(empty.produce_one_row);
         let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(rows));
-        let columns = schema.fields().iter().map(|field| arrow::array::new_null_array(field.data_type(), rows)).collect();
+        let columns =
+            schema.fields().iter().map(|field| arrow::array::new_null_array(field.data_type(), rows)).collect();
         let batch = arrow::record_batch::RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)
             .map_err(DataFusionError::from)?;
         Ok(self.constant(Delta::insertions(batch), schema))
@@ -426,7 +435,12 @@ impl Compiler {
 fn refuse_join(join: &JoinPlan) -> Refusal {
     let of_subquery = matches!(
         join.join_type,
-        JoinType::LeftSemi | JoinType::RightSemi | JoinType::LeftAnti | JoinType::RightAnti | JoinType::LeftMark | JoinType::RightMark
+        JoinType::LeftSemi
+            | JoinType::RightSemi
+            | JoinType::LeftAnti
+            | JoinType::RightAnti
+            | JoinType::LeftMark
+            | JoinType::RightMark
     );
     if of_subquery {
         return Refusal::new(
@@ -436,7 +450,15 @@ fn refuse_join(join: &JoinPlan) -> Refusal {
         );
     }
     let mut words = String::new();
-    for name in join.right.schema().iter().filter_map(|(table, _)| table).take(1).map(TableReference::table).chain(scanned(&join.right)) {
+    for name in join
+        .right
+        .schema()
+        .iter()
+        .filter_map(|(table, _)| table)
+        .take(1)
+        .map(TableReference::table)
+        .chain(scanned(&join.right))
+    {
         words.push_str(&format!("join {name}|"));
     }
     Refusal::new(
@@ -466,21 +488,24 @@ fn refuse_node(plan: &LogicalPlan) -> Refusal {
             "leave it out of the job, and use it in a `query` over the job's table",
             "limit|offset|fetch|top",
         ),
-        LogicalPlan::Unnest(_) => Refusal::new(
-            "UNNEST can't be kept up to date yet",
-            "let the source deliver one row an element",
-            "unnest",
-        ),
-        LogicalPlan::RecursiveQuery(_) => {
-            Refusal::new("recursive queries can't be kept up to date", "write the steps as jobs of their own", "recursive")
+        LogicalPlan::Unnest(_) => {
+            Refusal::new("UNNEST can't be kept up to date yet", "let the source deliver one row an element", "unnest")
         }
+        LogicalPlan::RecursiveQuery(_) => Refusal::new(
+            "recursive queries can't be kept up to date",
+            "write the steps as jobs of their own",
+            "recursive",
+        ),
         LogicalPlan::Distinct(_) => Refusal::new(
             "DISTINCT ON can't be kept up to date yet",
             "use GROUP BY with `first_value(… ORDER BY …)`",
             "distinct",
         ),
         other => Refusal::new(
-            format!("`{}` can't be kept up to date", other.display().to_string().split_whitespace().next().unwrap_or("this")),
+            format!(
+                "`{}` can't be kept up to date",
+                other.display().to_string().split_whitespace().next().unwrap_or("this")
+            ),
             "write it with joins, filters, UNION ALL and GROUP BY",
             "select",
         ),

@@ -54,6 +54,7 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome {
 }
 
 /// Resolves at the first SIGINT or SIGTERM; a second one ends the process at once.
+#[expect(clippy::disallowed_methods, reason = "a second signal means now; the task lives as long as the process")]
 pub(crate) fn stop_signal() -> Result<BoxFuture<'static, ()>> {
     let failed = |error| Error::caused(ErrorKind::Unavailable, "listening for signals", error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;

@@ -3,7 +3,7 @@
 use chrono::{DateTime, SecondsFormat};
 use clap::Args;
 
-use crate::runtime::driver::left_status;
+use crate::runtime::left_status;
 use crate::runtime::outlets::state_directory;
 use crate::runtime::report::StatusReport;
 use crate::runtime::socket::{Reply, Request, ask};

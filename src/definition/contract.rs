@@ -49,19 +49,48 @@ pub struct Column {
 #[derive(Debug, Clone, PartialEq)]
 pub enum Kind {
     /// A string (`Utf8View`); `max_length` in characters.
-    Text { max_length: Option<usize> },
+    Text {
+        /// The longest text, in characters.
+        max_length: Option<usize>,
+    },
     /// `true` or `false`.
     Boolean,
     /// An integer within bounds, both included (`Int64`).
-    Integer { minimum: Option<i64>, maximum: Option<i64> },
+    Integer {
+        /// The least value.
+        minimum: Option<i64>,
+        /// The greatest value.
+        maximum: Option<i64>,
+    },
     /// A finite double (`Float64`).
-    Number { minimum: Option<f64>, maximum: Option<f64> },
+    Number {
+        /// The least value.
+        minimum: Option<f64>,
+        /// The greatest value.
+        maximum: Option<f64>,
+    },
     /// A decimal, from a JSON number or string, never rounded: what does not fit is rejected.
     /// Bounds are unscaled values at `scale`, both included.
-    Decimal { precision: u8, scale: i8, minimum: Option<i128>, maximum: Option<i128> },
+    Decimal {
+        /// Digits in all.
+        precision: u8,
+        /// Digits behind the point.
+        scale: i8,
+        /// The least value, unscaled.
+        minimum: Option<i128>,
+        /// The greatest value, unscaled.
+        maximum: Option<i128>,
+    },
     /// `date-time` with an offset (`Timestamp(µs, UTC)`), optionally bounded, both included. More than six digits of
     /// a second are rejected unless `nanoseconds`: then (and only then) digits seven to nine are accepted and cut off.
-    Timestamp { minimum: Option<Micros>, maximum: Option<Micros>, nanoseconds: bool },
+    Timestamp {
+        /// The earliest instant.
+        minimum: Option<Micros>,
+        /// The latest instant.
+        maximum: Option<Micros>,
+        /// Whether digits seven to nine of a second are accepted.
+        nanoseconds: bool,
+    },
     /// `date` (`Date32`).
     Date,
     /// `time` of day, local, `HH:MM[:SS[.ffffff]]` (`Time64(µs)`).
@@ -70,8 +99,13 @@ pub enum Kind {
     Duration,
     /// An object (`Struct`); unknown properties are treated as in the contract itself.
     Object(Vec<Column>),
-    /// An array (`List`) whose elements are of one kind; `nullable` elements allowed or not.
-    Array { element: Box<Kind>, nullable: bool },
+    /// An array (`List`) whose elements are of one kind.
+    Array {
+        /// The kind of every element.
+        element: Box<Kind>,
+        /// Whether an element may be null.
+        nullable: bool,
+    },
 }
 
 /// A constant in a contract.

@@ -72,9 +72,21 @@ pub struct Source {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Input {
     /// A JetStream stream, read in stream order.
-    JetStream { stream: String, subjects: Vec<String>, start: Start },
+    JetStream {
+        /// The stream's name.
+        stream: String,
+        /// Only messages of these subjects, wildcards allowed.
+        subjects: Vec<String>,
+        /// Where reading starts the first time.
+        start: Start,
+    },
     /// One file; the path is resolved against the pipeline file.
-    File { path: PathBuf, format: FileFormat },
+    File {
+        /// Where it lies.
+        path: PathBuf,
+        /// How it is cut into records.
+        format: FileFormat,
+    },
 }
 
 /// Where reading a stream starts the first time.
@@ -101,9 +113,20 @@ pub enum FileFormat {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Identity {
     /// Every row is new, except that of rows with one `unique` key the first wins. Empty: every row is new.
-    Append { unique: Vec<usize> },
-    /// The last row of a key (or the one with the highest `order_by`; of equal ones the last) is the key's row; one whose `deleted` is true removes it.
-    Upsert { key: Vec<usize>, order_by: Option<usize>, deleted: Option<usize> },
+    Append {
+        /// The columns of the key.
+        unique: Vec<usize>,
+    },
+    /// The last row of a key (or the one with the highest `order_by`; of equal ones the last) is the key's row; one whose
+    /// `deleted` is true removes it.
+    Upsert {
+        /// The columns of the key.
+        key: Vec<usize>,
+        /// The column that says which of a key's rows is newest; none: the last.
+        order_by: Option<usize>,
+        /// The boolean column that says that the row's key is gone.
+        deleted: Option<usize>,
+    },
 }
 
 /// Which column is event time, and when the source counts as complete.

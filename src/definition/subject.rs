@@ -31,7 +31,7 @@ pub(crate) fn check_template(template: &str) -> Result<Vec<&str>, Wrong> {
         if let Some(column) = placeholder(token) {
             columns.push(column);
         } else if token.contains(['{', '}']) {
-            let help = "write each `{column}` between dots, as in `triggers.{site}.{sku}`".to_owned();
+            let help = "write each `{column}` between dots, as in `triggers.{site}.{key}`".to_owned();
             return Err((format!("a placeholder that is not a whole token in `{token}`"), help));
         } else if token.contains(['*', '>']) {
             let help = "a message is published to one subject; write tokens and `{column}`".to_owned();

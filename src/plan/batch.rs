@@ -30,7 +30,11 @@ pub struct BatchTable {
 ///
 /// # Errors
 /// What DataFusion says of the SQL or of a row. Anything but a query is refused, and what is too large to be planned.
-pub async fn run_batch(tables: &[BatchTable], sql: &str, watermark: Option<Micros>) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+pub async fn run_batch(
+    tables: &[BatchTable],
+    sql: &str,
+    watermark: Option<Micros>,
+) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let context = session();
     if let Some(catalog) = context.catalog("datafusion") {
         catalog.register_schema("milepost", Arc::new(MemorySchemaProvider::new()) as Arc<dyn SchemaProvider>)?;

@@ -89,7 +89,8 @@ fn refuse_aggregate(call: &AggregateFunction) -> Option<Refusal> {
     }
     let unordered = ORDER_SENSITIVE.contains(&name) && call.params.order_by.is_empty();
     unordered.then(|| {
-        let argument = call.params.args.first().map_or_else(|| "x".to_owned(), |argument| argument.human_display().to_string());
+        let argument =
+            call.params.args.first().map_or_else(|| "x".to_owned(), |argument| argument.human_display().to_string());
         Refusal::new(
             format!("the result of `{name}` depends on the order of the rows"),
             format!("say the order: `{name}({argument} ORDER BY …)`"),

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::datasource::empty::EmptyTable;
-use datafusion::execution::context::{SQLOptions, SessionContext};
 use datafusion::error::DataFusionError;
+use datafusion::execution::context::{SQLOptions, SessionContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
 
@@ -52,7 +52,8 @@ pub async fn plan_jobs(pipeline: &Pipeline, sources: &TableSchemas) -> (Vec<Plan
     let context = session();
     let mut problems = Vec::new();
     let mut parsed = Vec::new();
-    let names: Vec<&str> = sources.iter().map(|(name, _)| &**name).chain(pipeline.jobs.iter().map(|job| &*job.name)).collect();
+    let names: Vec<&str> =
+        sources.iter().map(|(name, _)| &**name).chain(pipeline.jobs.iter().map(|job| &*job.name)).collect();
     for (name, schema) in sources {
         register(&context, name, schema, &mut problems, pipeline);
     }
@@ -85,7 +86,13 @@ pub async fn plan_jobs(pipeline: &Pipeline, sources: &TableSchemas) -> (Vec<Plan
     (planned, Diagnostics(problems))
 }
 
-fn register(context: &SessionContext, name: &str, schema: &SchemaRef, problems: &mut Vec<Diagnostic>, pipeline: &Pipeline) {
+fn register(
+    context: &SessionContext,
+    name: &str,
+    schema: &SchemaRef,
+    problems: &mut Vec<Diagnostic>,
+    pipeline: &Pipeline,
+) {
     let reference = datafusion::common::TableReference::bare(name);
     if let Err(error) = context.register_table(reference, Arc::new(EmptyTable::new(Arc::clone(schema)))) {
         problems.extend(diagnose(&error, &pipeline.text));
@@ -142,7 +149,8 @@ fn cycle(pipeline: &Pipeline, parsed: &[(usize, Statement, Vec<String>)], rest: 
     let name = |position: usize| &*pipeline.jobs[parsed[position].0].name;
     let mut left: Vec<usize> = rest.to_vec();
     loop {
-        let read = |position: usize| left.iter().any(|&other| parsed[other].2.iter().any(|read| read == name(position)));
+        let read =
+            |position: usize| left.iter().any(|&other| parsed[other].2.iter().any(|read| read == name(position)));
         let kept: Vec<usize> = left.iter().copied().filter(|&position| read(position)).collect();
         if kept.len() == left.len() {
             break;
@@ -155,7 +163,10 @@ fn cycle(pipeline: &Pipeline, parsed: &[(usize, Statement, Vec<String>)], rest: 
         [only] => format!("job `{only}` reads itself"),
         _ => format!("jobs read each other in a circle: {}", listed(&names)),
     };
-    Some(Diagnostic::new(&pipeline.text, job.span.clone(), message).with_help("let one of them read the sources instead"))
+    Some(
+        Diagnostic::new(&pipeline.text, job.span.clone(), message)
+            .with_help("let one of them read the sources instead"),
+    )
 }
 
 async fn plan_job(

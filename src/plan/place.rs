@@ -81,7 +81,8 @@ pub(super) fn byte_range(text: &str, span: Span) -> Range<usize> {
 fn offset(text: &str, line: usize, column: usize) -> usize {
     let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     let line = text[start..].split_inclusive('\n').next().unwrap_or("");
-    start + line.char_indices().nth(column.saturating_sub(1)).map_or(line.trim_end_matches('\n').len(), |(byte, _)| byte)
+    start
+        + line.char_indices().nth(column.saturating_sub(1)).map_or(line.trim_end_matches('\n').len(), |(byte, _)| byte)
 }
 
 /// The first occurrence of words outside comments and strings, whatever their case: `not in` is two in a row with nothing
@@ -153,8 +154,8 @@ mod tests {
     #[test]
     fn words_in_comments_and_strings_are_not_the_place() {
         let text = "-- limit\nSELECT 'limit' /* limit */ FROM t LIMIT 3";
-        assert_eq!(find_word(text, "limit"), Some(40..45));
-        assert_eq!(&text[40..45], "LIMIT");
+        assert_eq!(find_word(text, "limit"), Some(43..48));
+        assert_eq!(&text[43..48], "LIMIT");
         assert_eq!(find_word("SELECT limits FROM t", "limit"), None);
         assert_eq!(find_word("SELECT \"it's\" FROM t LIMIT 3", "limit"), Some(21..26));
         assert_eq!(find_word("x IN (1) AND y NOT\n IN (2)", "not in"), Some(15..22));

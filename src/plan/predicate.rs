@@ -30,9 +30,17 @@ pub fn row_predicate(sql: &str, schema: &SchemaRef) -> Result<Arc<dyn PhysicalEx
         return Err(refuse(refusal.message, "write a condition over the row's own columns"));
     }
     let aggregates = |part: &Expr| {
-        matches!(part, Expr::AggregateFunction(_) | Expr::WindowFunction(_) | Expr::ScalarSubquery(_) | Expr::Exists(_) | Expr::InSubquery(_))
+        matches!(
+            part,
+            Expr::AggregateFunction(_)
+                | Expr::WindowFunction(_)
+                | Expr::ScalarSubquery(_)
+                | Expr::Exists(_)
+                | Expr::InSubquery(_)
+        )
     };
-    let compares_rows = datafusion::common::tree_node::TreeNode::exists(&predicate, |part| Ok(aggregates(part))).map_err(failed)?;
+    let compares_rows =
+        datafusion::common::tree_node::TreeNode::exists(&predicate, |part| Ok(aggregates(part))).map_err(failed)?;
     if compares_rows {
         return Err(refuse("it looks at more than one row".to_owned(), "write a condition over the row's own columns"));
     }

@@ -28,7 +28,8 @@ pub(super) fn too_large(text: &str) -> Option<TooLarge> {
     }
     let code = blank_comments_and_strings(text);
     let mut counts = Counts { scopes: vec![Scope::default()], tokens: 0, joins: 0, sets: 0, cases: 0 };
-    tokens(&code).find_map(|span| counts.take(&code[span.clone()]).map(|(message, help)| TooLarge { span, message, help }))
+    tokens(&code)
+        .find_map(|span| counts.take(&code[span.clone()]).map(|(message, help)| TooLarge { span, message, help }))
 }
 
 /// One bracket level.
@@ -69,7 +70,8 @@ impl Counts {
             _ => {}
         }
         match word.as_str() {
-            "select" | "from" | "where" | "group" | "having" | "order" | "join" | "on" | "union" | "except" | "intersect" => {
+            "select" | "from" | "where" | "group" | "having" | "order" | "join" | "on" | "union" | "except"
+            | "intersect" => {
                 self.next_expression();
                 if let Some(scope) = self.scopes.last_mut() {
                     scope.in_from = matches!(word.as_str(), "from" | "join" | "on");
@@ -106,7 +108,10 @@ impl Counts {
     fn exceeded(&self) -> Option<(String, &'static str)> {
         let chain = self.scopes.last().map_or(0, |scope| scope.chain);
         if self.scopes.len() > BRACKETS_MAX {
-            return Some((format!("more than {BRACKETS_MAX} brackets are open here"), "give inner results names in WITH"));
+            return Some((
+                format!("more than {BRACKETS_MAX} brackets are open here"),
+                "give inner results names in WITH",
+            ));
         }
         if self.cases > CASES_MAX {
             let help = "give inner results names in WITH, or write more WHEN branches in one CASE";
@@ -183,7 +188,11 @@ mod tests {
 
     fn check(text: &str, expected: Option<&str>) {
         let found = too_large(text).map(|found| found.message);
-        assert_eq!(found.as_deref().is_some_and(|found| expected.is_some_and(|part| found.contains(part))), expected.is_some(), "{found:?}");
+        assert_eq!(
+            found.as_deref().is_some_and(|found| expected.is_some_and(|part| found.contains(part))),
+            expected.is_some(),
+            "{found:?}"
+        );
     }
 
     #[test]

@@ -20,7 +20,8 @@ use super::size::too_large;
 /// # Errors
 /// What is wrong with its shape: too large, empty, not SQL, several statements, or one that is not a query.
 pub(super) fn one_query(context: &SessionContext, file: &Arc<SourceText>) -> Result<Statement, Vec<Diagnostic>> {
-    let refuse = |span: Range<usize>, message: &str, help: &str| Err(vec![Diagnostic::new(file, span, message).with_help(help)]);
+    let refuse =
+        |span: Range<usize>, message: &str, help: &str| Err(vec![Diagnostic::new(file, span, message).with_help(help)]);
     if let Some(found) = too_large(&file.text) {
         return refuse(found.span, &found.message, found.help);
     }
@@ -39,13 +40,21 @@ pub(super) fn one_query(context: &SessionContext, file: &Arc<SourceText>) -> Res
     let mut statements = parsed.map_err(|error| diagnose(&error, file))?;
     if statements.len() > 1 {
         let second = second_statement(&code).unwrap_or(0..0);
-        return refuse(second, "a second statement starts here", "write one SELECT a file; each further one is a job of its own");
+        return refuse(
+            second,
+            "a second statement starts here",
+            "write one SELECT a file; each further one is a job of its own",
+        );
     }
     match statements.pop_front() {
-        Some(Statement::Statement(statement)) if matches!(*statement, SqlStatement::Query(_)) => Ok(Statement::Statement(statement)),
+        Some(Statement::Statement(statement)) if matches!(*statement, SqlStatement::Query(_)) => {
+            Ok(Statement::Statement(statement))
+        }
         _ => {
             let start = first_code(&file.text).start;
-            let end = code[start..].find(|letter: char| !letter.is_alphanumeric()).map_or(code.len(), |length| start + length);
+            let end = code[start..]
+                .find(|letter: char| !letter.is_alphanumeric())
+                .map_or(code.len(), |length| start + length);
             let word = code[start..end].to_ascii_uppercase();
             refuse(start..end, &format!("`{word}` is not a query"), help_for(&word))
         }
@@ -79,7 +88,8 @@ pub(super) fn table_places(statement: &Statement, text: &str) -> Vec<(String, Ra
         let last = relation.0.last().and_then(|part| part.as_ident());
         places.extend(last.map(|name| {
             let lower = if name.quote_style.is_none() { name.value.to_ascii_lowercase() } else { name.value.clone() };
-            let span = Span::try_from_sqlparser_span(name.span).map_or_else(|| first_code(text), |span| byte_range(text, span));
+            let span = Span::try_from_sqlparser_span(name.span)
+                .map_or_else(|| first_code(text), |span| byte_range(text, span));
             (lower, span)
         }));
         ControlFlow::<()>::Continue(())

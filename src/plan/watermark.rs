@@ -47,7 +47,7 @@ impl Relation {
 }
 
 /// Replaces every comparison of a row's own time with `watermark()` by a function of that time; see
-/// [`watermark_comparison`]. Other uses of `watermark()` are left for [`mentions_watermark`] to find.
+/// [`watermark_comparison`]. Other uses of `watermark()` are left as they are, to be refused.
 pub fn bind_comparisons(plan: LogicalPlan) -> Result<LogicalPlan> {
     bind(plan, &|part| {
         let Expr::BinaryExpr(comparison) = part else { return Ok(None) };
@@ -102,7 +102,10 @@ pub(super) fn watermark_function() -> ScalarUDF {
 }
 
 fn comparison_function(relation: Relation) -> Arc<ScalarUDF> {
-    Arc::new(ScalarUDF::from(WatermarkComparison { relation, signature: Signature::user_defined(Volatility::Immutable) }))
+    Arc::new(ScalarUDF::from(WatermarkComparison {
+        relation,
+        signature: Signature::user_defined(Volatility::Immutable),
+    }))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]

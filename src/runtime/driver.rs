@@ -5,7 +5,7 @@
 //! when the process last stopped has been read again. Then each change stream is reconciled with its ledger, so that only
 //! differences are published.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,20 +15,19 @@ use futures::future::{BoxFuture, select_all};
 use crate::batch::{OpenBatch, Supply};
 use crate::checkpoint::{EpochLog, EpochRecord, HomeLock, InputRange};
 use crate::decode::Format;
-use crate::definition::pipeline::{Clock, Identity, Input, Pipeline, SinkTarget};
+use crate::definition::pipeline::{Clock, Input, Pipeline, SinkTarget};
 use crate::diagnostic::Diagnostics;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::run_batch;
-use crate::source::connect::{Broker, connect};
-use crate::source::file::FileSource;
-use crate::source::jetstream::JetStreamSource;
-use crate::source::{ReadLimit, Rest, Source};
-use crate::types::{Epoch, Micros, RawMessage, Sequence, SequenceRange};
+use crate::source::connect::connect;
+use crate::source::{Read, ReadLimit, Rest};
+use crate::types::{Epoch, Micros};
 
 use super::engine::{Engine, EpochInput, EpochOutput};
+use super::inputs::{Gathered, InputState, open_inputs};
 use super::outlets::{self, ChangeOutlet, TableOutlet, state_directory};
 use super::report::{SourceReport, StatusReport};
-use super::socket::{Reply, Request, Responder, listen};
+use super::shared::{Shared, blocking, write_status};
+use super::socket::{Responder, listen};
 
 /// How a pipeline is run.
 pub struct RunOptions {
@@ -71,7 +70,11 @@ impl From<Diagnostics> for RunFailure {
 ///
 /// # Errors
 /// All problems of the definition, or what the environment or the data made impossible.
-pub async fn run(pipeline: Arc<Pipeline>, options: RunOptions, stop: BoxFuture<'static, ()>) -> Result<StatusReport, RunFailure> {
+pub async fn run(
+    pipeline: Arc<Pipeline>,
+    options: RunOptions,
+    stop: BoxFuture<'static, ()>,
+) -> Result<StatusReport, RunFailure> {
     let directory = state_directory(&options.home, &pipeline.name);
     let broker = if needs_broker(&pipeline, options.publish) { Some(connect(&options.nats).await?) } else { None };
     let mut inputs = open_inputs(&pipeline, broker.as_ref()).await?;
@@ -88,10 +91,16 @@ pub async fn run(pipeline: Arc<Pipeline>, options: RunOptions, stop: BoxFuture<'
     for input in &mut inputs {
         input.identity = input.source.identity().await?;
     }
-    let shared = Arc::new(Shared { engine: Mutex::new(engine), trouble: Mutex::new(None), positions: Mutex::new(Vec::new()) });
+    let shared = Arc::new(Shared {
+        pipeline: pipeline.name.clone(),
+        engine: Arc::new(Mutex::new(engine)),
+        trouble: Mutex::new(None),
+        positions: Mutex::new(Vec::new()),
+    });
     let listening = listen(&directory, Arc::clone(&shared) as Arc<dyn Responder>)?;
     let stop = stop.shared();
-    let mut driver = Driver { pipeline, directory, inputs, shared, changes, tables, log, options, stop, published: false };
+    let mut driver =
+        Driver { pipeline, directory, inputs, shared, changes, tables, log, options, stop, published: false };
     let finished = driver.drive(records).await;
     drop(listening);
     drop(lock);
@@ -102,57 +111,6 @@ pub async fn run(pipeline: Arc<Pipeline>, options: RunOptions, stop: BoxFuture<'
 fn needs_broker(pipeline: &Pipeline, publish: bool) -> bool {
     let streams = pipeline.sources.iter().any(|source| matches!(source.input, Input::JetStream { .. }));
     streams || (publish && pipeline.sinks.iter().any(|sink| matches!(sink.target, SinkTarget::JetStream { .. })))
-}
-
-/// A source as the loop reads it.
-struct InputState {
-    source: Box<dyn Source>,
-    format: Format,
-    identity: String,
-    name: Arc<str>,
-    upsert: bool,
-    file: bool,
-    /// The first sequence that was not taken yet.
-    next: Sequence,
-    /// Where reading is caught up, as of the start.
-    goal: Sequence,
-    ended: bool,
-}
-
-async fn open_inputs(pipeline: &Pipeline, broker: Option<&Broker>) -> Result<Vec<InputState>> {
-    let mut inputs = Vec::new();
-    for definition in &pipeline.sources {
-        let (source, format): (Box<dyn Source>, Format) = match &definition.input {
-            Input::File { path, format } => {
-                let file = FileSource::open(path, &path.to_string_lossy(), *format)?;
-                let format = file.format();
-                (Box::new(file), format)
-            }
-            Input::JetStream { stream, subjects, start } => {
-                let broker = broker.ok_or_else(|| Error::internal("no broker for a stream"))?;
-                (Box::new(JetStreamSource::open(broker, stream, subjects, *start).await?), Format::Json)
-            }
-        };
-        inputs.push(InputState {
-            source,
-            format,
-            identity: String::new(),
-            name: Arc::clone(&definition.name),
-            upsert: matches!(definition.identity, Identity::Upsert { .. }),
-            file: matches!(definition.input, Input::File { .. }),
-            next: 0,
-            goal: 0,
-            ended: false,
-        });
-    }
-    Ok(inputs)
-}
-
-/// What the loop and the socket share.
-struct Shared {
-    engine: Mutex<Engine>,
-    trouble: Mutex<Option<String>>,
-    positions: Mutex<Vec<SourceReport>>,
 }
 
 /// Resolves when the process is asked to end; any number of waits share it.
@@ -171,13 +129,6 @@ struct Driver {
     stop: Stop,
     /// Whether the change streams stand where the tables stand.
     published: bool,
-}
-
-/// One micro-batch, read and not yet stepped.
-#[derive(Default)]
-struct Gathered {
-    messages: Vec<Vec<RawMessage>>,
-    ranges: Vec<Option<SequenceRange>>,
 }
 
 impl Driver {
@@ -210,20 +161,18 @@ impl Driver {
                 self.close().await?;
                 return self.finish().await;
             }
-            let gathered = self.gather(&mut batch, started).await;
-            let gathered = match gathered {
+            let gathered = match self.gather(&mut batch, started).await {
                 Ok(gathered) => gathered,
                 Err(error) => {
                     self.wait_out(error).await?;
                     continue;
                 }
             };
-            if gathered.ranges.iter().any(Option::is_some) {
+            if !gathered.is_empty() {
                 quiet_since = now();
                 self.live_epoch(gathered, None, false).await?;
             } else {
                 self.tick(quiet_since).await?;
-                self.wait_for_rows().await;
             }
             self.write_due_tables().await?;
         }
@@ -272,10 +221,11 @@ impl Driver {
         self.inputs.iter().all(|input| input.ended || (!input.file && input.next >= input.goal))
     }
 
-    /// Reads what is there now, up to a batch. Upsert sources come first, to the end that they had at the start.
+    /// Reads what is there now, up to a batch; where nothing is, waits for the first rows, but not for ever. Upsert sources
+    /// come first, to the end that they had at the start.
     async fn gather(&mut self, batch: &mut OpenBatch, started: Instant) -> Result<Gathered> {
         batch.start();
-        let mut gathered = Gathered { messages: vec![Vec::new(); self.inputs.len()], ranges: vec![None; self.inputs.len()] };
+        let mut gathered = Gathered::new(self.inputs.len());
         let reading_master_data = self.inputs.iter().any(InputState::lags_as_master_data);
         loop {
             let mut flowing = false;
@@ -288,27 +238,44 @@ impl Driver {
                 let read = match input.source.read(limit).await {
                     Ok(read) => read,
                     // What was taken of the other sources goes on; the fault shows again at the next turn.
-                    Err(_) if gathered.ranges.iter().any(Option::is_some) => return Ok(gathered),
+                    Err(_) if !gathered.is_empty() => return Ok(gathered),
                     Err(error) => return Err(error),
                 };
-                let first = read.messages.first().map_or(read.next, |first| first.sequence);
-                let start = if input.next == 0 { first } else { input.next };
-                input.ended = read.rest == Rest::End;
                 flowing |= read.rest == Rest::More && !read.messages.is_empty();
-                input.next = read.next.max(input.next);
-                if read.messages.is_empty() {
-                    continue;
-                }
-                let bytes = read.messages.iter().map(|message| message.body.len()).sum();
-                batch.add(read.messages.len(), bytes, now().duration_since(started));
-                let range = gathered.ranges[position].get_or_insert(SequenceRange { start, end: read.next });
-                range.end = read.next;
-                gathered.messages[position].extend(read.messages);
+                gathered.absorb(position, input, read, batch, now().duration_since(started));
             }
             let supply = if flowing { Supply::Flowing } else { Supply::Dry };
-            if !flowing || batch.close(supply, now().duration_since(started)).is_some() {
+            if !gathered.is_empty() && batch.close(supply, now().duration_since(started)).is_some() {
                 return Ok(gathered);
             }
+            if !flowing {
+                let Some((position, read)) = self.first_rows(batch.room()).await? else { return Ok(gathered) };
+                if let Some(input) = self.inputs.get_mut(position) {
+                    gathered.absorb(position, input, read, batch, now().duration_since(started));
+                }
+                return Ok(gathered);
+            }
+        }
+    }
+
+    /// The first read that brings something, of whichever source; none if the process is to end or nothing comes for a
+    /// while. The other reads are dropped, which loses nothing.
+    async fn first_rows(&mut self, messages: usize) -> Result<Option<(usize, Read)>> {
+        let limit = ReadLimit { messages, before: None, wait: IDLE_WAIT };
+        let waiting: Vec<_> = self
+            .inputs
+            .iter_mut()
+            .enumerate()
+            .filter(|(_, input)| !input.ended)
+            .map(|(position, input)| async move { (position, input.source.read(limit).await) }.boxed())
+            .collect();
+        if waiting.is_empty() {
+            futures::future::select(self.stop.clone(), tokio::time::sleep(IDLE_WAIT).boxed()).await;
+            return Ok(None);
+        }
+        match futures::future::select(self.stop.clone(), select_all(waiting)).await {
+            futures::future::Either::Left(_) => Ok(None),
+            futures::future::Either::Right((((position, read), _, _), _)) => read.map(|read| Some((position, read))),
         }
     }
 
@@ -319,7 +286,11 @@ impl Driver {
             .iter()
             .zip(&gathered.ranges)
             .filter_map(|(input, range)| range.map(|range| (input, range)))
-            .map(|(input, range)| InputRange { source: input.name.to_string(), identity: input.identity.clone(), range })
+            .map(|(input, range)| InputRange {
+                source: input.name.to_string(),
+                identity: input.identity.clone(),
+                range,
+            })
             .collect();
         let input = EpochInput { messages: gathered.messages, clock, ended, close_at: None };
         self.epoch(inputs, input).await
@@ -342,10 +313,13 @@ impl Driver {
     }
 
     /// Steps the engine off the threads that serve the broker.
-    async fn step(&self, record: EpochRecord, input: EpochInput, watched: Vec<usize>) -> Result<(EpochRecord, EpochOutput)> {
-        let shared = Arc::clone(&self.shared);
-        let stepped = tokio::task::spawn_blocking(move || shared.lock().run_epoch(record, input, &watched)).await;
-        stepped.map_err(|error| Error::caused(ErrorKind::Internal, "stepping an epoch", error))?
+    async fn step(
+        &self,
+        record: EpochRecord,
+        input: EpochInput,
+        watched: Vec<usize>,
+    ) -> Result<(EpochRecord, EpochOutput)> {
+        self.shared.off_loop(move |engine| engine.run_epoch(record, input, &watched)).await
     }
 
     async fn let_out(&mut self, output: EpochOutput) -> Result<()> {
@@ -377,7 +351,10 @@ impl Driver {
         let input = EpochInput { messages, clock: record.clock_us, ended: record.ended, close_at };
         let (again, output) = self.step(record, input, Vec::new()).await?;
         if again.watermark_us != watermark {
-            let doing = format!("epoch {} gives another watermark than the log says: a source's `event_time` has changed", again.epoch);
+            let doing = format!(
+                "epoch {} gives another watermark than the log says: a source's `event_time` has changed",
+                again.epoch
+            );
             return Err(Error::new(ErrorKind::Definition, doing));
         }
         self.let_out(output).await?;
@@ -407,32 +384,13 @@ impl Driver {
         }
         let clock = wall_clock();
         let last = self.shared.lock().clock();
-        let due = last.is_some_and(|last| clock >= last.saturating_add(1_000_000)) && self.shared.lock().would_move(clock);
+        let due =
+            last.is_some_and(|last| clock >= last.saturating_add(1_000_000)) && self.shared.lock().would_move(clock);
         if due {
             let input = EpochInput { clock: Some(clock), ..EpochInput::default() };
             self.epoch(Vec::new(), input).await?;
         }
         Ok(())
-    }
-
-    /// Waits until a source has something, but not for ever.
-    async fn wait_for_rows(&mut self) {
-        let stop = self.stop.clone();
-        let limit = ReadLimit { messages: 0, before: None, wait: Duration::ZERO };
-        let waiting: Vec<_> = self
-            .inputs
-            .iter_mut()
-            .filter(|input| !input.ended)
-            .map(|input| {
-                let before = Some(input.next);
-                async move { input.source.read(ReadLimit { before, wait: IDLE_WAIT, ..limit }).await.is_ok() }.boxed()
-            })
-            .collect();
-        if waiting.is_empty() {
-            futures::future::select(stop, tokio::time::sleep(IDLE_WAIT).boxed()).await;
-        } else {
-            futures::future::select(stop, select_all(waiting)).await;
-        }
     }
 
     /// A broken environment stops progress, says so, and is tried again; a run that is to end gives up.
@@ -504,110 +462,6 @@ impl Driver {
     }
 }
 
-impl InputState {
-    /// An upsert source that has not been read to the end that it had at the start.
-    fn lags_as_master_data(&self) -> bool {
-        self.upsert && !self.ended && (self.file || self.next < self.goal)
-    }
-
-    /// Reads exactly a logged range.
-    async fn read_range(&mut self, range: SequenceRange) -> Result<Vec<RawMessage>> {
-        if self.next != range.start {
-            self.source.seek(range.start).await?;
-        }
-        self.next = range.start;
-        let mut messages = Vec::new();
-        while self.next < range.end {
-            let limit = ReadLimit { messages: RERUN_MESSAGES_MAX, before: Some(range.end), wait: RERUN_WAIT };
-            let read = self.source.read(limit).await?;
-            let stuck = read.messages.is_empty() && read.next <= self.next && read.rest != Rest::More;
-            messages.extend(read.messages);
-            self.next = read.next.max(self.next);
-            if stuck {
-                let doing = format!(
-                    "source `{}` ends at {} where {} was read before: it lost its end",
-                    self.name,
-                    self.next,
-                    range.end - 1
-                );
-                return Err(Error::new(ErrorKind::Corrupt, doing));
-            }
-        }
-        Ok(messages)
-    }
-}
-
-impl Shared {
-    fn lock(&self) -> std::sync::MutexGuard<'_, Engine> {
-        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn status(&self, running: bool) -> StatusReport {
-        let engine = self.lock();
-        StatusReport {
-            pipeline: engine.pipeline().name.clone(),
-            running,
-            trouble: self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            epoch: engine.epoch().0,
-            clock_us: engine.clock(),
-            watermark_us: engine.watermark(),
-            sources: self.positions.lock().unwrap_or_else(PoisonError::into_inner).clone(),
-            jobs: engine.job_reports(),
-        }
-    }
-}
-
-impl Responder for Shared {
-    fn respond(&self, request: Request) -> BoxFuture<'_, Result<Reply>> {
-        async move {
-            match request {
-                Request::Status => Ok(Reply::Status(self.status(true))),
-                Request::Query(sql) => {
-                    let (tables, watermark) = {
-                        let engine = self.lock();
-                        (engine.query_tables()?, engine.watermark())
-                    };
-                    let (schema, rows) = run_batch(&tables, &sql, watermark)
-                        .await
-                        .map_err(|error| Error::new(ErrorKind::Definition, error.find_root().strip_backtrace()))?;
-                    Ok(Reply::Rows(schema, rows))
-                }
-            }
-        }
-        .boxed()
-    }
-}
-
-/// The report of the last process that ran the pipeline here; none if none did.
-///
-/// # Errors
-/// `Unavailable` for the disk, `Corrupt` if it is no report.
-pub fn left_status(directory: &Path) -> Result<Option<StatusReport>> {
-    let path = directory.join("status.json");
-    match std::fs::read(&path) {
-        Ok(bytes) => serde_json::from_slice(&bytes)
-            .map(Some)
-            .map_err(|error| Error::caused(ErrorKind::Corrupt, format!("reading `{}`", path.display()), error)),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(error) => Err(Error::caused(ErrorKind::Unavailable, format!("reading `{}`", path.display()), error)),
-    }
-}
-
-fn write_status(directory: &Path, report: &StatusReport) -> Result<()> {
-    let path = directory.join("status.json");
-    let failed =
-        |error: std::io::Error| Error::caused(ErrorKind::Unavailable, format!("writing `{}`", path.display()), error);
-    let bytes = serde_json::to_vec_pretty(report)
-        .map_err(|error| Error::caused(ErrorKind::Internal, "writing a status", error))?;
-    let partial = directory.join("status.json.partial");
-    std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &path)).map_err(failed)
-}
-
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.map_err(|error| Error::caused(ErrorKind::Internal, "writing tables", error))?
-}
-
 #[expect(clippy::disallowed_methods, reason = "the loop decides when a batch and a version are due")]
 fn now() -> Instant {
     Instant::now()
@@ -625,7 +479,3 @@ const TICK_EVERY: Duration = Duration::from_secs(1);
 const IDLE_WAIT: Duration = Duration::from_millis(200);
 /// How long a broken environment is left alone before it is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);
-/// How many messages of a logged range are read at once.
-const RERUN_MESSAGES_MAX: usize = 65_536;
-/// How long a logged range waits for its next message.
-const RERUN_WAIT: Duration = Duration::from_secs(5);

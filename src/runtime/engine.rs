@@ -22,6 +22,7 @@ use crate::types::{DeadLetter, Epoch, Micros, RawMessage, Rejection};
 use super::clock::{Heard, LateJudge, PipelineClock};
 use super::report::{JobReport, SourceCounts};
 use super::sink_check::check_sinks;
+use super::system_tables::FailedRow;
 
 /// A pipeline in memory: the circuit, what the sources' rows decided so far, and every table.
 pub struct Engine {
@@ -80,6 +81,9 @@ pub struct EpochOutput {
     pub changed: Vec<usize>,
 }
 
+/// Keyed changes by position among the compiled jobs.
+type JobChanges = Vec<(usize, KeyedChanges)>;
+
 /// Compiles a pipeline down to its circuit: everything that `check` checks.
 ///
 /// # Errors
@@ -118,7 +122,9 @@ impl Engine {
         for (position, source) in pipeline.sources.iter().enumerate() {
             let format = formats.get(position).cloned().unwrap_or(Format::Json);
             let table = match &source.identity {
-                Identity::Upsert { key, .. } => Some(Table::new(source.contract.table_schema(), key.clone()).map_err(whole)?),
+                Identity::Upsert { key, .. } => {
+                    Some(Table::new(source.contract.table_schema(), key.clone()).map_err(whole)?)
+                }
                 Identity::Append { .. } => None,
             };
             sources.push(SourceState {
@@ -156,13 +162,18 @@ impl Engine {
     ///
     /// # Errors
     /// `Limit` where a result leaves its type, `Internal` for a broken invariant: the engine must not be used after that.
-    pub fn run_epoch(&mut self, mut record: EpochRecord, input: EpochInput, watched: &[usize]) -> Result<(EpochRecord, EpochOutput)> {
+    pub fn run_epoch(
+        &mut self,
+        mut record: EpochRecord,
+        input: EpochInput,
+        watched: &[usize],
+    ) -> Result<(EpochRecord, EpochOutput)> {
         let mut heard = vec![Heard::default(); self.sources.len()];
         let mut deltas = Vec::with_capacity(self.sources.len());
         let mut messages = input.messages.into_iter();
-        for position in 0..self.sources.len() {
+        for (position, heard) in heard.iter_mut().enumerate() {
             let (delta, said) = self.take_in(position, messages.next().unwrap_or_default())?;
-            heard[position] = said;
+            *heard = said;
             deltas.push(delta);
         }
         self.clock.advance(&heard, input.clock, input.ended);
@@ -271,7 +282,7 @@ impl Engine {
         }
     }
 
-    fn bring_up_to_date(&mut self, deltas: &[Delta], watched: &[usize]) -> Result<(Vec<usize>, Vec<(usize, KeyedChanges)>)> {
+    fn bring_up_to_date(&mut self, deltas: &[Delta], watched: &[usize]) -> Result<(Vec<usize>, JobChanges)> {
         let mut changed = Vec::new();
         let mut changes = Vec::new();
         for (job, delta) in deltas.iter().enumerate() {
@@ -356,7 +367,12 @@ impl Engine {
         let report = |(position, job): (usize, &crate::circuit::CompiledJob)| JobReport {
             job: job.name.to_string(),
             rows: self.tables.get(position).map_or(0, |table| table.len() as u64),
-            errors: self.errors.iter().filter(|((failed, ..), _)| *failed == position).map(|(_, count)| count.unsigned_abs()).sum(),
+            errors: self
+                .errors
+                .iter()
+                .filter(|((failed, ..), _)| *failed == position)
+                .map(|(_, count)| count.unsigned_abs())
+                .sum(),
             ambiguous_keys: self.ambiguous.get(position).map_or(0, |keys| keys.len() as u64),
         };
         self.circuit.jobs().iter().enumerate().map(report).collect()
@@ -393,12 +409,12 @@ impl Engine {
     }
 
     fn system_tables(&self) -> Result<Vec<BatchTable>> {
-        let errors: Vec<(String, &str, &str, &str, i64)> = self
+        let errors: Vec<FailedRow<'_>> = self
             .errors
             .iter()
-            .map(|((job, expression, reason, row), count)| {
-                let name = self.circuit.jobs().get(*job).map_or_else(String::new, |job| job.name.to_string());
-                (name, expression.as_str(), reason.as_str(), row.as_str(), *count)
+            .map(|((job, expression, reason, row), &count)| {
+                let job = self.circuit.jobs().get(*job).map_or("", |job| &*job.name);
+                FailedRow { job, expression, reason, row, count }
             })
             .collect();
         Ok(vec![
@@ -426,7 +442,9 @@ fn compile_when(pipeline: &Pipeline, position: usize) -> Result<Option<Arc<dyn P
     };
     row_predicate(sql, &source.contract.table_schema()).map(Some).map_err(|problem| {
         let message = format!("`when` of source `{}`: {}", source.name, problem.message);
-        let help = problem.help.unwrap_or_else(|| "write a condition over the contract's columns, such as \"classifier = 'ACT'\"".to_owned());
+        let help = problem.help.unwrap_or_else(|| {
+            "write a condition over the contract's columns, such as \"classifier = 'ACT'\"".to_owned()
+        });
         Diagnostics(vec![Diagnostic::new(&pipeline.text, span.clone(), message).with_help(help)])
     })
 }
@@ -489,9 +507,8 @@ fn key_texts(rows: &RecordBatch, key: &[usize]) -> Result<Vec<String>> {
 
 fn engine_error(error: datafusion::error::DataFusionError) -> Error {
     let kind = match error.find_root() {
-        datafusion::error::DataFusionError::Execution(_) | datafusion::error::DataFusionError::ResourcesExhausted(_) => {
-            ErrorKind::Limit
-        }
+        datafusion::error::DataFusionError::Execution(_)
+        | datafusion::error::DataFusionError::ResourcesExhausted(_) => ErrorKind::Limit,
         _ => ErrorKind::Internal,
     };
     Error::caused(kind, "stepping the circuit", error.strip_backtrace())

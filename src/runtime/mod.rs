@@ -6,8 +6,12 @@
 mod clock;
 pub mod driver;
 pub mod engine;
+mod inputs;
 pub mod outlets;
 pub mod report;
 mod sink_check;
+mod shared;
 pub mod socket;
 mod system_tables;
+
+pub use shared::left_status;

@@ -38,7 +38,10 @@ enum Answer {
     /// An Arrow IPC stream follows.
     Rows,
     /// The request can't be answered; true if the request is to blame.
-    Failed { reason: String, request: bool },
+    Failed {
+        reason: String,
+        request: bool,
+    },
 }
 
 /// What a process answers with.
@@ -61,12 +64,12 @@ pub trait Responder: Send + Sync + 'static {
 pub struct Listening {
     path: PathBuf,
     pointer: PathBuf,
-    task: tokio::task::JoinHandle<()>,
+    /// Aborted when dropped.
+    _tasks: tokio::task::JoinSet<()>,
 }
 
 impl Drop for Listening {
     fn drop(&mut self) {
-        self.task.abort();
         for path in [&self.pointer, &self.path] {
             if let Err(error) = std::fs::remove_file(path) {
                 tracing::debug!(path = %path.display(), %error, "a socket file could not be removed");
@@ -80,7 +83,9 @@ impl Drop for Listening {
 /// # Errors
 /// `Unavailable` where the socket can't be made.
 pub fn listen(directory: &Path, responder: Arc<dyn Responder>) -> Result<Listening> {
-    let failed = |error: std::io::Error| Error::caused(ErrorKind::Unavailable, "opening the socket for `query` and `status`", error);
+    let failed = |error: std::io::Error| {
+        Error::caused(ErrorKind::Unavailable, "opening the socket for `query` and `status`", error)
+    };
     let path = socket_path(directory).map_err(failed)?;
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
@@ -89,25 +94,9 @@ pub fn listen(directory: &Path, responder: Arc<dyn Responder>) -> Result<Listeni
     let listener = UnixListener::bind(&path).map_err(failed)?;
     let pointer = directory.join("socket");
     std::fs::write(&pointer, path.to_string_lossy().as_bytes()).map_err(failed)?;
-    let task = tokio::spawn(async move {
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    let responder = Arc::clone(&responder);
-                    tokio::spawn(async move {
-                        if let Err(error) = serve(stream, &*responder).await {
-                            tracing::debug!(%error, "a client of the socket went away");
-                        }
-                    });
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "the socket for `query` and `status` accepts nobody");
-                    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-                }
-            }
-        }
-    });
-    Ok(Listening { path, pointer, task })
+    let mut tasks = tokio::task::JoinSet::new();
+    tasks.spawn(accept(listener, responder));
+    Ok(Listening { path, pointer, _tasks: tasks })
 }
 
 /// Asks the running process, if there is one: none if nobody listens.
@@ -119,13 +108,14 @@ pub async fn ask(directory: &Path, request: &Request) -> Result<Option<Reply>> {
     let Ok(stream) = UnixStream::connect(path.trim()).await else { return Ok(None) };
     let broken = |error: std::io::Error| Error::caused(ErrorKind::Unavailable, "asking the running process", error);
     let mut stream = BufReader::new(stream);
-    let mut line = serde_json::to_vec(request).map_err(|error| Error::caused(ErrorKind::Internal, "writing a request", error))?;
+    let mut line =
+        serde_json::to_vec(request).map_err(|error| Error::caused(ErrorKind::Internal, "writing a request", error))?;
     line.push(b'\n');
     stream.write_all(&line).await.map_err(broken)?;
     let mut answer = String::new();
     stream.read_line(&mut answer).await.map_err(broken)?;
-    let answer: Answer =
-        serde_json::from_str(&answer).map_err(|error| Error::caused(ErrorKind::Unavailable, "reading an answer", error))?;
+    let answer: Answer = serde_json::from_str(&answer)
+        .map_err(|error| Error::caused(ErrorKind::Unavailable, "reading an answer", error))?;
     match answer {
         Answer::Status(report) => Ok(Some(Reply::Status(report))),
         Answer::Failed { reason, request } => {
@@ -137,6 +127,30 @@ pub async fn ask(directory: &Path, request: &Request) -> Result<Option<Reply>> {
             let (schema, batches) = read_rows(&bytes)
                 .map_err(|error| Error::caused(ErrorKind::Unavailable, "reading the rows of an answer", error))?;
             Ok(Some(Reply::Rows(schema, batches)))
+        }
+    }
+}
+
+/// Serves clients until it is dropped, a bounded number at a time.
+async fn accept(listener: UnixListener, responder: Arc<dyn Responder>) {
+    let mut clients = tokio::task::JoinSet::new();
+    loop {
+        if clients.len() >= CLIENTS_MAX {
+            clients.join_next().await;
+        }
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                let responder = Arc::clone(&responder);
+                clients.spawn(async move {
+                    if let Err(error) = serve(stream, &*responder).await {
+                        tracing::debug!(%error, "a client of the socket went away");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "the socket for `query` and `status` accepts nobody");
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
         }
     }
 }
@@ -204,3 +218,5 @@ fn runtime_directory() -> PathBuf {
 
 /// Longer requests are cut off, and refused.
 const REQUEST_BYTES_MAX: u64 = 1024 * 1024;
+/// Clients that are served at once; others wait.
+const CLIENTS_MAX: usize = 64;

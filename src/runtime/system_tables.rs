@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+use arrow::array::{
+    ArrayRef, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+};
 use arrow::datatypes::{DataType, Field, Schema};
 
 use crate::checkpoint::EpochRecord;
@@ -39,19 +41,28 @@ pub(super) fn dead_letters(letters: &[DeadLetter]) -> Result<BatchTable> {
     )
 }
 
-/// Rows that an expression failed on: job, expression, reason, row, how often.
-pub(super) fn errors(errors: &[(String, &str, &str, &str, i64)]) -> Result<BatchTable> {
-    let text = |value: &dyn Fn(&(String, &str, &str, &str, i64)) -> String| -> ArrayRef {
+/// A row that an expression failed on, and how often it stands there.
+pub(super) struct FailedRow<'a> {
+    pub(super) job: &'a str,
+    pub(super) expression: &'a str,
+    pub(super) reason: &'a str,
+    pub(super) row: &'a str,
+    pub(super) count: i64,
+}
+
+/// Rows that an expression failed on.
+pub(super) fn errors(errors: &[FailedRow<'_>]) -> Result<BatchTable> {
+    let text = |value: &dyn Fn(&FailedRow<'_>) -> String| -> ArrayRef {
         Arc::new(errors.iter().map(|error| Some(value(error))).collect::<StringArray>())
     };
     table(
         "milepost.errors",
         vec![
-            ("job", text(&|error| error.0.clone())),
-            ("expression", text(&|error| error.1.to_owned())),
-            ("reason", text(&|error| error.2.to_owned())),
-            ("row", text(&|error| error.3.to_owned())),
-            ("count", Arc::new(errors.iter().map(|error| Some(error.4)).collect::<Int64Array>())),
+            ("job", text(&|error| error.job.to_owned())),
+            ("expression", text(&|error| error.expression.to_owned())),
+            ("reason", text(&|error| error.reason.to_owned())),
+            ("row", text(&|error| error.row.to_owned())),
+            ("count", Arc::new(errors.iter().map(|error| Some(error.count)).collect::<Int64Array>())),
         ],
     )
 }

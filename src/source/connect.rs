@@ -3,6 +3,11 @@
 //! A refused permission looks like a time-out to whoever asked; only the connection hears of it. So its events are
 //! logged as they come, and the last complaint is kept for the error that follows from it.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a complaint is dated, so that an old one is not blamed for a new failure"
+)]
+
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -100,7 +105,8 @@ impl Events {
                 tracing::error!(%error, "NATS refuses");
                 self.keep(error.to_string());
             }
-            Event::SlowConsumer(_) | Event::ClientError(_) | Event::Closed => {
+            Event::Closed => tracing::debug!("the connection to NATS is closed"),
+            Event::SlowConsumer(_) | Event::ClientError(_) => {
                 tracing::warn!(%event, "the connection to NATS complains");
                 self.keep(event.to_string());
             }

@@ -21,7 +21,8 @@ fn folder() -> PathBuf {
 fn files(folder: &Path, extension: &str) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("the corpus is there");
     let paths = entries.map(|entry| entry.expect("the folder can be listed").path());
-    let mut files: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|known| known == extension)).collect();
+    let mut files: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|known| known == extension)).collect();
     files.sort();
     files
 }
@@ -43,8 +44,20 @@ async fn said(name: &str, sql: &str) -> String {
 
 /// What no author should have to read.
 const INTERNALS: [&str; 14] = [
-    "datafusion", "DataFusion", "public.", "Internal error", "internal error", "This issue was likely caused", "Utf8View",
-    "Decimal128(", "Timestamp(", "DFSchema", "Signature", "physical plan", "PhysicalExpr", "__",
+    "datafusion",
+    "DataFusion",
+    "public.",
+    "Internal error",
+    "internal error",
+    "This issue was likely caused",
+    "Utf8View",
+    "Decimal128(",
+    "Timestamp(",
+    "DFSchema",
+    "Signature",
+    "physical plan",
+    "PhysicalExpr",
+    "__",
 ];
 
 /// Compares what is said with the expected text beside `path`, or writes it; pushes what is wrong.
@@ -131,7 +144,10 @@ fn large_jobs() -> Vec<(&'static str, String)> {
         ("large_union", chain("SELECT key FROM a", "\nUNION ALL SELECT key FROM a", 5_000)),
         ("large_join", chain("SELECT 1 AS n FROM a", " NATURAL JOIN b", 5_000)),
         ("large_subqueries", chain("SELECT key FROM ", "(SELECT key FROM ", 200) + "a" + &")".repeat(200)),
-        ("large_case", chain("SELECT ", "CASE WHEN flag THEN 1 ELSE ", 200) + "2" + &" END".repeat(200) + " AS n FROM a"),
+        (
+            "large_case",
+            chain("SELECT ", "CASE WHEN flag THEN 1 ELSE ", 200) + "2" + &" END".repeat(200) + " AS n FROM a",
+        ),
     ]
 }
 
@@ -154,7 +170,10 @@ async fn the_largest_job_that_is_planned_fits_the_stack() {
         format!("SELECT flag{} AS n FROM a", " IS NULL".repeat(490)),
         format!("SELECT key FROM a{}", " UNION ALL SELECT key FROM a".repeat(190)),
         format!("SELECT key FROM a WHERE line IN (1{})", ", 1".repeat(9_000)),
-        format!("SELECT a.key FROM a{}", (0..60).fold(String::new(), |text, n| text + &format!(" JOIN b b{n} ON a.key = b{n}.key"))),
+        format!(
+            "SELECT a.key FROM a{}",
+            (0..60).fold(String::new(), |text, n| text + &format!(" JOIN b b{n} ON a.key = b{n}.key"))
+        ),
     ];
     for sql in jobs {
         let task = async move { said("job", &sql).await };

@@ -1,0 +1,111 @@
+//! What the run loop and the socket share: the engine, and how the run stands.
+
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::plan::run_batch;
+use crate::sink::Stamp;
+
+use super::engine::Engine;
+use super::report::{JobReport, SourceReport, StatusReport};
+use super::socket::{Reply, Request, Responder};
+
+/// What the loop and the socket share.
+pub(super) struct Shared {
+    pub(super) pipeline: String,
+    pub(super) engine: Arc<Mutex<Engine>>,
+    pub(super) trouble: Mutex<Option<String>>,
+    pub(super) positions: Mutex<Vec<SourceReport>>,
+}
+
+impl Shared {
+    /// Works on the engine off the threads that serve the broker.
+    pub(super) async fn off_loop<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Engine) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let engine = Arc::clone(&self.engine);
+        blocking(move || work(&mut engine.lock().unwrap_or_else(PoisonError::into_inner))).await
+    }
+
+    pub(super) fn lock(&self) -> std::sync::MutexGuard<'_, Engine> {
+        self.engine.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn status(&self, running: bool) -> StatusReport {
+        let (stamp, jobs) = {
+            let engine = self.lock();
+            (engine.stamp(), engine.job_reports())
+        };
+        self.report(stamp, jobs, running)
+    }
+
+    pub(super) fn report(&self, stamp: Stamp, jobs: Vec<JobReport>, running: bool) -> StatusReport {
+        StatusReport {
+            pipeline: self.pipeline.clone(),
+            running,
+            trouble: self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            epoch: stamp.epoch.0,
+            clock_us: stamp.clock,
+            watermark_us: stamp.watermark,
+            sources: self.positions.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+            jobs,
+        }
+    }
+}
+
+impl Responder for Shared {
+    fn respond(&self, request: Request) -> BoxFuture<'_, Result<Reply>> {
+        async move {
+            match request {
+                Request::Status => {
+                    let (stamp, jobs) = self.off_loop(|engine| Ok((engine.stamp(), engine.job_reports()))).await?;
+                    Ok(Reply::Status(self.report(stamp, jobs, true)))
+                }
+                Request::Query(sql) => {
+                    let (tables, watermark) =
+                        self.off_loop(|engine| Ok((engine.query_tables()?, engine.watermark()))).await?;
+                    let (schema, rows) = run_batch(&tables, &sql, watermark)
+                        .await
+                        .map_err(|error| Error::new(ErrorKind::Definition, error.find_root().strip_backtrace()))?;
+                    Ok(Reply::Rows(schema, rows))
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+/// The report of the last process that ran the pipeline here; none if none did.
+///
+/// # Errors
+/// `Unavailable` for the disk, `Corrupt` if it is no report.
+pub fn left_status(directory: &Path) -> Result<Option<StatusReport>> {
+    let path = directory.join("status.json");
+    match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes)
+            .map(Some)
+            .map_err(|error| Error::caused(ErrorKind::Corrupt, format!("reading `{}`", path.display()), error)),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Error::caused(ErrorKind::Unavailable, format!("reading `{}`", path.display()), error)),
+    }
+}
+
+pub(super) fn write_status(directory: &Path, report: &StatusReport) -> Result<()> {
+    let path = directory.join("status.json");
+    let failed =
+        |error: std::io::Error| Error::caused(ErrorKind::Unavailable, format!("writing `{}`", path.display()), error);
+    let bytes = serde_json::to_vec_pretty(report)
+        .map_err(|error| Error::caused(ErrorKind::Internal, "writing a status", error))?;
+    let partial = directory.join("status.json.partial");
+    std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &path)).map_err(failed)
+}
+
+pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Error::caused(ErrorKind::Internal, "writing tables", error))?
+}
