@@ -11,8 +11,8 @@ use datafusion::logical_expr::{
     Aggregate as AggregatePlan, Distinct, EmptyRelation, Expr, LogicalPlan, Union as UnionPlan, Values,
 };
 
-use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::plan::{PlannedJob, Refusal, Relation, TableSchemas, watermark_comparison};
+use crate::diagnostic::{Diagnostic, Diagnostics, SourceText};
+use crate::plan::{PlannedJob, Refusal, Relation, TableSchemas, explain, watermark_comparison};
 use crate::state::{Arrangement, Delta, NullKeys};
 
 use super::expression::{Compiled, row_schema};
@@ -68,7 +68,7 @@ impl From<Refusal> for Problem {
 pub fn compile(
     sources: &TableSchemas,
     jobs: &[PlannedJob],
-    files: &dyn Fn(usize) -> Arc<crate::diagnostic::SourceText>,
+    files: &dyn Fn(usize) -> Arc<SourceText>,
 ) -> Result<Circuit, Diagnostics> {
     let mut compiler = Compiler { nodes: Vec::new(), tables: Vec::new(), job: None, recomputed: Vec::new() };
     let mut source_nodes = Vec::new();
@@ -100,7 +100,7 @@ pub fn compile(
                 compiled.push(done);
             }
             Err(Problem::Refused(refusal)) => problems.push(refusal.diagnose(&files(job.job))),
-            Err(Problem::Failed(error)) => problems.push(unsupported(&error).diagnose(&files(job.job))),
+            Err(Problem::Failed(error)) => problems.push(unsupported(&error, &files(job.job))),
         }
     }
     if !problems.is_empty() {
@@ -109,12 +109,15 @@ pub fn compile(
     Ok(Circuit { nodes: compiler.nodes, sources: source_nodes, jobs: compiled, started: false, watermark: None })
 }
 
-fn unsupported(error: &DataFusionError) -> Refusal {
-    Refusal::new(
-        format!("this can't be kept up to date: {}", error.find_root().strip_backtrace()),
-        "write it with joins, filters, UNION ALL and GROUP BY",
+fn unsupported(error: &DataFusionError, file: &Arc<SourceText>) -> Diagnostic {
+    let explained = explain(error, &file.text);
+    let refusal = Refusal::new(
+        format!("this can't be kept up to date: {}", explained.message),
+        explained.help.unwrap_or_else(|| "write it with joins, filters, UNION ALL and GROUP BY".to_owned()),
         "select",
-    )
+    );
+    let found = refusal.diagnose(file);
+    Diagnostic { span: explained.span.unwrap_or_else(|| found.span.clone()), ..found }
 }
 
 /// Nodes as they are made; a node's inputs stand before it.
@@ -296,18 +299,13 @@ impl Compiler {
 
     fn join(&mut self, join: &JoinPlan) -> Built<usize> {
         if join.on.is_empty() {
-            return Err(Refusal::new(
-                "a join without an equality between its two sides can't be kept up to date yet",
-                "join on a column that both sides share; put a bound into the data and join on it",
-                "join",
-            )
-            .into());
+            return Err(refuse_join(join).into());
         }
         if join.null_aware {
             return Err(Refusal::new(
                 "`NOT IN (SELECT …)` can't be kept up to date yet: one null would empty the result",
                 "write `NOT EXISTS (SELECT … WHERE …)`",
-                "in",
+                "not in|in",
             )
             .into());
         }
@@ -433,6 +431,51 @@ impl Compiler {
     }
 }
 
+/// Refuses a join without equalities, at the table that it joins.
+fn refuse_join(join: &JoinPlan) -> Refusal {
+    let of_subquery = matches!(
+        join.join_type,
+        JoinType::LeftSemi
+            | JoinType::RightSemi
+            | JoinType::LeftAnti
+            | JoinType::RightAnti
+            | JoinType::LeftMark
+            | JoinType::RightMark
+    );
+    if of_subquery {
+        return Refusal::new(
+            "this subquery shares no equality with the query around it, so it can't be kept up to date yet",
+            "relate the two by an equality in its WHERE, as in `b.key = a.key`",
+            "exists|in ( select|( select|join",
+        );
+    }
+    let mut words = String::new();
+    for name in join
+        .right
+        .schema()
+        .iter()
+        .filter_map(|(table, _)| table)
+        .take(1)
+        .map(TableReference::table)
+        .chain(scanned(&join.right))
+    {
+        words.push_str(&format!("join {name}|"));
+    }
+    Refusal::new(
+        "a join without an equality between its two sides can't be kept up to date yet",
+        "join on a column that both sides share; to join one row to all, give both sides a column `1 AS one`",
+        words + "join lateral|lateral|join|from",
+    )
+}
+
+/// The first table that a plan scans.
+fn scanned(plan: &LogicalPlan) -> Option<&str> {
+    match plan {
+        LogicalPlan::TableScan(scan) => Some(scan.table_name.table()),
+        other => other.inputs().into_iter().find_map(scanned),
+    }
+}
+
 fn refuse_node(plan: &LogicalPlan) -> Refusal {
     match plan {
         LogicalPlan::Window(_) => Refusal::new(
@@ -443,7 +486,7 @@ fn refuse_node(plan: &LogicalPlan) -> Refusal {
         LogicalPlan::Limit(_) | LogicalPlan::Sort(_) => Refusal::new(
             "LIMIT can't be kept up to date yet",
             "leave it out of the job, and use it in a `query` over the job's table",
-            "limit",
+            "limit|offset|fetch|top",
         ),
         LogicalPlan::Unnest(_) => {
             Refusal::new("UNNEST can't be kept up to date yet", "let the source deliver one row an element", "unnest")
@@ -481,20 +524,20 @@ fn refuse_expression(expression: &Expr) -> Built<()> {
             )),
             Expr::ScalarSubquery(_) => Some(Refusal::new(
                 "a subquery as a value can't be kept up to date yet",
-                "join the subquery's rows instead",
-                "select",
+                "join the subquery's rows instead; to join one row to all, give both sides a column `1 AS one`",
+                "( select|select",
             )),
             Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) | Expr::OuterReferenceColumn(..) => {
                 Some(Refusal::new(
                     "this subquery can't be turned into a join",
                     "relate it to the outer query by equalities in its WHERE, or write the join",
-                    "select",
+                    "exists|in ( select|( select|select",
                 ))
             }
             Expr::GroupingSet(_) => Some(Refusal::new(
                 "GROUPING SETS, CUBE and ROLLUP can't be kept up to date yet",
                 "write one SELECT a grouping, with UNION ALL between them",
-                "by",
+                "grouping sets|rollup|cube|group by",
             )),
             _ => None,
         };

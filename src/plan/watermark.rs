@@ -74,9 +74,9 @@ pub fn watermark_comparison(expression: &Expr) -> Option<(&Expr, Relation)> {
     args.first().map(|time| (time, comparison.relation))
 }
 
-/// Whether the expression is `watermark()` itself.
+/// Whether the expression is `watermark()` itself; with arguments it is a mistake, and no watermark.
 pub(super) fn is_watermark(expression: &Expr) -> bool {
-    matches!(expression, Expr::ScalarFunction(call) if call.func.name() == WATERMARK_FUNCTION)
+    matches!(expression, Expr::ScalarFunction(call) if call.func.name() == WATERMARK_FUNCTION && call.args.is_empty())
 }
 
 fn bind(plan: LogicalPlan, replace: &dyn Fn(&Expr) -> Result<Option<Expr>>) -> Result<LogicalPlan> {
@@ -154,12 +154,13 @@ impl ScalarUDFImpl for WatermarkComparison {
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         match types {
             [DataType::Timestamp(TimeUnit::Nanosecond, _)] => Err(DataFusionError::Plan(
-                "`watermark()` is in microseconds; compare it with a timestamp in microseconds: `CAST(… AS TIMESTAMP(6))`"
+                "`watermark()` is in microseconds, the other side in nanoseconds; cast that one: `CAST(… AS TIMESTAMP(6))`"
                     .to_owned(),
             )),
             [DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 | DataType::Null] => Ok(vec![utc_timestamp()]),
             other => {
-                Err(DataFusionError::Plan(format!("`watermark()` is a timestamp and can't be compared with {other:?}")))
+                let types = other.iter().map(DataType::to_string).collect::<Vec<_>>().join(", ");
+                Err(DataFusionError::Plan(format!("`watermark()` is a timestamp and can't be compared with {types}")))
             }
         }
     }

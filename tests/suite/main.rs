@@ -6,6 +6,7 @@ mod commands;
 mod end_to_end;
 mod layout;
 mod oracle;
+mod sql_errors;
 mod program;
 mod restart;
 mod schemas;

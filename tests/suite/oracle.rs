@@ -93,7 +93,7 @@ fn random_row(random: &mut Random) -> Row {
 
 const TABLES: [&str; 3] = ["a", "b", "c"];
 
-fn tables() -> TableSchemas {
+pub(crate) fn tables() -> TableSchemas {
     TABLES.iter().map(|&name| (Arc::from(name), schema())).collect()
 }
 

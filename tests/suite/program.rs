@@ -191,6 +191,11 @@ impl Running {
         self.process.take().expect("it was not taken").wait_with_output().expect("its output").into()
     }
 
+    /// Its process number.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.as_ref().map_or(0, Child::id)
+    }
+
     /// Fails with what it said if it has ended.
     pub(crate) fn check_alive(&mut self) {
         let Some(process) = &mut self.process else { return };
