@@ -17,7 +17,7 @@ use crate::plan::Refusal;
 use super::aggregate::{Accumulate, Aggregate};
 use super::compile::{Compiler, Input, Problem};
 use super::expression::row_schema;
-use super::ordered::{Ordered, OrderedResult, Shows};
+use super::ordered::{Argument, Ordered, OrderedResult, Shows};
 use super::sums::{Inputs, Sum, SumResult, Truth};
 
 type Built<T> = Result<T, Problem>;
@@ -292,16 +292,6 @@ impl Accumulators<'_> {
         let props = ExecutionProps::new();
         let schema = row_schema(self.input);
         let lowered = LoweredAggregateBuilder::new(&expression, self.input, &schema, &props, &context).build()?;
-        let arguments: Vec<&Expr> =
-            call.function.params.args.iter().filter(|argument| matches!(argument, Expr::Column(_))).collect();
-        if arguments.len() != call.function.params.args.len() {
-            return Err(Refusal::new(
-                format!("`{}` with these arguments can't be kept up to date yet", call.text),
-                HELD,
-                call.text.clone(),
-            )
-            .into());
-        }
         let mut plan = OrderedPlan {
             inputs: Inputs { argument: None, filter },
             order: Vec::new(),
@@ -309,13 +299,12 @@ impl Accumulators<'_> {
             results: Vec::new(),
         };
         let mut places = Vec::new();
-        for argument in arguments {
-            let column = self.index(argument)?;
-            places.push(plan.place(column));
-        }
-        for sort in &call.function.params.order_by {
-            let column = self.index(&sort.expr)?;
-            places.push(plan.place(column));
+        let sorted = call.function.params.order_by.iter().map(|sort| &sort.expr);
+        for argument in call.function.params.args.iter().chain(sorted) {
+            places.push(match argument {
+                Expr::Literal(value, _) => Argument::Value(value.clone()),
+                column => Argument::Column(plan.place(self.index(column)?)),
+            });
         }
         plan.results.push(OrderedResult { output, shows: Shows::Computed(lowered.aggregate, places) });
         self.ordered.push(plan);

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray};
+use arrow::array::{Array, ArrayRef, BooleanArray, new_empty_array};
+use arrow::compute::concat;
 use arrow::datatypes::{Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::common::DFSchema;
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::Expr;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
@@ -27,9 +28,17 @@ pub(crate) struct Compiled {
 impl Compiled {
     /// Compiles an expression over rows of `schema`.
     pub(crate) fn new(expression: &Expr, schema: &DFSchema) -> Result<Self> {
-        let compiled =
-            create_physical_expr(expression, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
-        Ok(Self { expression: compiled, text: expression.human_display().to_string() })
+        let compiled = create_physical_expr(
+            expression,
+            schema,
+            &ExecutionProps::new(),
+            &PhysicalPlanningContext::default(),
+        )?;
+        let text = match expression {
+            Expr::Alias(alias) => format!("{} AS {}", alias.expr.human_display(), alias.name),
+            other => other.human_display().to_string(),
+        };
+        Ok(Self { expression: compiled, text })
     }
 
     /// The values for all rows, or what failed on some row.
@@ -50,40 +59,62 @@ pub(crate) fn evaluate_all(
     delta: &Delta,
     context: &mut StepContext,
 ) -> Result<(Delta, Vec<ArrayRef>)> {
-    let values: Result<Vec<ArrayRef>> =
-        expressions.iter().map(|expression| expression.evaluate(delta.batch())).collect();
-    match values {
+    match evaluate_together(expressions, delta.batch()) {
         Ok(values) => Ok((delta.clone(), values)),
         Err(_) => {
-            let good = set_failures_apart(expressions, delta, context);
-            let kept = delta.filter(&good)?;
-            let values =
-                expressions.iter().map(|expression| expression.evaluate(kept.batch())).collect::<Result<_>>()?;
-            Ok((kept, values))
+            let (good, values) = evaluate_apart(expressions, delta, context)?;
+            Ok((delta.filter(&good)?, values))
         }
     }
 }
 
-/// True for the rows that every expression evaluates; an error row for each of the others.
-fn set_failures_apart(expressions: &[Compiled], delta: &Delta, context: &mut StepContext) -> BooleanArray {
-    let good = (0..delta.len()).map(|row| {
-        let single = delta.batch().slice(row, 1);
-        let failure = expressions.iter().find_map(|expression| {
-            expression.evaluate(&single).err().map(|error| (expression.text(), error.find_root().strip_backtrace()))
-        });
-        if let Some((expression, reason)) = failure {
-            context.errors.push(ErrorRow {
-                job: usize::MAX,
-                expression: expression.to_owned(),
-                reason,
-                row: row_text(&single),
-                weight: delta.weights()[row],
-            });
-            return Some(false);
+/// The same where some row is known to fail: which rows are good, and the values of these.
+///
+/// The batch is halved until what fails stands alone. Whether a row fails can't depend on its company: a part that does
+/// not fail is taken as it is, and a condition that protects another (`x <> 0 AND 1 / x > 2`) protects it only where it
+/// holds for no row of the part.
+pub(super) fn evaluate_apart(
+    expressions: &[Compiled],
+    delta: &Delta,
+    context: &mut StepContext,
+) -> Result<(BooleanArray, Vec<ArrayRef>)> {
+    let batch = delta.batch();
+    let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::new(); expressions.len()];
+    let mut good = vec![true; batch.num_rows()];
+    let mut left = vec![0..batch.num_rows()];
+    while let Some(rows) = left.pop() {
+        let part = batch.slice(rows.start, rows.len());
+        match evaluate_together(expressions, &part) {
+            Ok(values) => parts.iter_mut().zip(values).for_each(|(parts, value)| parts.push(value)),
+            Err((expression, reason)) if rows.len() <= 1 => {
+                let Some(held) = good.get_mut(rows.start) else { continue };
+                *held = false;
+                let weight = delta.weights()[rows.start];
+                context.errors.push(ErrorRow { job: usize::MAX, expression, reason, row: row_text(&part), weight });
+            }
+            Err(_) => {
+                let middle = rows.start + rows.len() / 2;
+                left.push(middle..rows.end);
+                left.push(rows.start..middle);
+            }
         }
-        Some(true)
+    }
+    let values = expressions.iter().zip(parts).map(|(expression, parts)| {
+        let parts: Vec<&dyn Array> = parts.iter().map(AsRef::as_ref).collect();
+        match parts.is_empty() {
+            true => Ok(new_empty_array(&expression.expression.data_type(batch.schema_ref())?)),
+            false => Ok(concat(&parts)?),
+        }
     });
-    good.collect()
+    Ok((good.into(), values.collect::<Result<_>>()?))
+}
+
+/// The values of all expressions, or the first expression that fails and why.
+fn evaluate_together(expressions: &[Compiled], batch: &RecordBatch) -> Result<Vec<ArrayRef>, (String, String)> {
+    let failure = |expression: &Compiled, error: DataFusionError| {
+        (expression.text().to_owned(), error.find_root().strip_backtrace())
+    };
+    expressions.iter().map(|expression| expression.evaluate(batch).map_err(|error| failure(expression, error))).collect()
 }
 
 /// The first row of a batch as `column=value` pairs.
@@ -99,8 +130,11 @@ fn row_text(batch: &RecordBatch) -> String {
 
 /// The Arrow schema that the rows of a plan node have inside the circuit: its columns, all nullable.
 pub(crate) fn row_schema(schema: &DFSchema) -> SchemaRef {
-    let fields: Vec<Field> =
-        schema.fields().iter().map(|field| Field::new(field.name(), field.data_type().clone(), true)).collect();
+    let fields: Vec<Field> = schema
+        .fields()
+        .iter()
+        .map(|field| Field::new(field.name(), field.data_type().clone(), true))
+        .collect();
     Arc::new(Schema::new(fields))
 }
 

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
-use arrow::compute::take;
+use arrow::compute::{filter_record_batch, take};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::{RecordBatch, RecordBatchOptions};
 use datafusion::common::JoinType;
@@ -16,7 +16,7 @@ use datafusion::error::{DataFusionError, Result};
 
 use crate::state::{Arrangement, Delta, Match, RowId};
 
-use super::expression::{Compiled, nulls};
+use super::expression::{Compiled, all_true, evaluate_apart, nulls};
 use super::{Held, Operator, StepContext};
 
 /// A join; see the module.
@@ -85,7 +85,7 @@ impl Join {
     }
 
     /// Applies the delta of one side against what the other holds now, then stores it.
-    fn half(&mut self, side: usize, delta: &Delta, parts: &mut Vec<Delta>) -> Result<()> {
+    fn half(&mut self, side: usize, delta: &Delta, context: &mut StepContext, parts: &mut Vec<Delta>) -> Result<()> {
         if delta.is_empty() {
             return Ok(());
         }
@@ -93,12 +93,9 @@ impl Join {
         let keys: Vec<ArrayRef> =
             self.sides[side].rows.key().iter().map(|&column| Arc::clone(delta.batch().column(column))).collect();
         let matches = self.sides[other].rows.probe(&keys, delta.len())?;
-        let (matches, pairs) = self.pairs(side, delta, matches)?;
+        let (matches, pairs) = self.pairs(side, delta, matches, context)?;
         if self.shows_pairs() && !matches.is_empty() {
-            let weights = matches
-                .iter()
-                .map(|found| delta.weights()[found.probe as usize] * self.sides[other].rows.weight(found.stored))
-                .collect();
+            let weights = self.pair_weights(side, delta, &matches);
             parts.push(Delta::new(self.relabel_pairs(pairs)?, weights));
         }
         if self.own(other) != Own::Never {
@@ -111,26 +108,37 @@ impl Join {
         self.sides[side].rows.apply(delta, counts.as_deref())
     }
 
-    /// The matches that satisfy the condition, with the joined columns.
-    fn pairs(&self, side: usize, delta: &Delta, matches: Vec<Match>) -> Result<(Vec<Match>, RecordBatch)> {
+    /// The matches that satisfy the condition, with the joined columns. A pair that the condition fails on is an error row,
+    /// and no match.
+    fn pairs(
+        &self,
+        side: usize,
+        delta: &Delta,
+        matches: Vec<Match>,
+        context: &mut StepContext,
+    ) -> Result<(Vec<Match>, RecordBatch)> {
         if matches.is_empty() || (self.condition.is_none() && !self.shows_pairs()) {
             return Ok((matches, RecordBatch::new_empty(Arc::clone(&self.pair_schema))));
         }
         let batch = self.pair_batch(side, delta, &matches)?;
         let Some(condition) = &self.condition else { return Ok((matches, batch)) };
-        let mask = condition.evaluate(&batch)?;
-        let mask: &BooleanArray = as_boolean_array(&mask)?;
-        if super::expression::all_true(mask) {
-            return Ok((matches, batch));
+        match condition.evaluate(&batch) {
+            Ok(mask) => keep(matches, batch, as_boolean_array(&mask)?),
+            Err(_) => {
+                let pairs = Delta::new(batch, self.pair_weights(side, delta, &matches));
+                let (good, values) = evaluate_apart(std::slice::from_ref(condition), &pairs, context)?;
+                let (matches, batch) = keep(matches, pairs.batch().clone(), &good)?;
+                match values.first() {
+                    Some(mask) => keep(matches, batch, as_boolean_array(mask)?),
+                    None => Ok((matches, batch)),
+                }
+            }
         }
-        use arrow::array::Array;
-        let kept = matches
-            .into_iter()
-            .enumerate()
-            .filter(|&(row, _)| mask.is_valid(row) && mask.value(row))
-            .map(|(_, found)| found)
-            .collect();
-        Ok((kept, arrow::compute::filter_record_batch(&batch, mask)?))
+    }
+
+    fn pair_weights(&self, side: usize, delta: &Delta, matches: &[Match]) -> Vec<i64> {
+        let stored = &self.sides[1 - side].rows;
+        matches.iter().map(|found| delta.weights()[found.probe as usize] * stored.weight(found.stored)).collect()
     }
 
     fn pair_batch(&self, side: usize, delta: &Delta, matches: &[Match]) -> Result<RecordBatch> {
@@ -234,13 +242,13 @@ impl Join {
 }
 
 impl Operator for Join {
-    fn step(&mut self, inputs: &[&Delta], _: &mut StepContext) -> Result<Delta> {
+    fn step(&mut self, inputs: &[&Delta], context: &mut StepContext) -> Result<Delta> {
         let [left, right] = inputs else {
             return Err(DataFusionError::Internal("a join has two inputs".to_owned()));
         };
         let mut parts = Vec::new();
-        self.half(RIGHT, right, &mut parts)?;
-        self.half(LEFT, left, &mut parts)?;
+        self.half(RIGHT, right, context, &mut parts)?;
+        self.half(LEFT, left, context, &mut parts)?;
         Delta::concat(&self.schema, &parts)?.consolidate()
     }
 
@@ -254,6 +262,15 @@ impl Operator for Join {
     fn describe(&self) -> String {
         self.text.clone()
     }
+}
+
+/// The pairs for which the mask is true.
+fn keep(matches: Vec<Match>, batch: RecordBatch, mask: &BooleanArray) -> Result<(Vec<Match>, RecordBatch)> {
+    if all_true(mask) {
+        return Ok((matches, batch));
+    }
+    let kept = matches.into_iter().zip(mask.iter()).filter(|&(_, holds)| holds == Some(true)).map(|(found, _)| found);
+    Ok((kept.collect(), filter_record_batch(&batch, mask)?))
 }
 
 fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {

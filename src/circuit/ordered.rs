@@ -45,8 +45,16 @@ pub(crate) enum Shows {
     Last(usize),
     /// The values of a column in all rows, as a list.
     All(usize, Arc<Field>),
-    /// What DataFusion's own accumulator makes of all rows: arguments and ORDER BY columns at these positions.
-    Computed(Arc<AggregateFunctionExpr>, Vec<usize>),
+    /// What DataFusion's own accumulator makes of all rows, given these arguments and ORDER BY columns.
+    Computed(Arc<AggregateFunctionExpr>, Vec<Argument>),
+}
+
+/// What an accumulator is given for each row.
+pub(crate) enum Argument {
+    /// The column at this position of the multiset.
+    Column(usize),
+    /// The same value always: the `0.9` of a percentile.
+    Value(ScalarValue),
 }
 
 #[derive(Debug, Default)]
@@ -113,14 +121,18 @@ impl Ordered {
         Ok(Arc::new(list))
     }
 
-    fn computed(&self, groups: &[u32], call: &AggregateFunctionExpr, columns: &[usize]) -> Result<ArrayRef> {
+    fn computed(&self, groups: &[u32], call: &AggregateFunctionExpr, arguments: &[Argument]) -> Result<ArrayRef> {
         let results = groups
             .iter()
             .map(|&group| {
                 let decoded = self.decode(self.groups[group as usize].iter())?;
-                let values: Vec<ArrayRef> = columns
+                let rows = decoded.first().map_or(0, |column| column.len());
+                let values: Vec<ArrayRef> = arguments
                     .iter()
-                    .map(|&column| decoded.get(column).cloned().ok_or_else(missing_column))
+                    .map(|argument| match argument {
+                        Argument::Column(column) => decoded.get(*column).cloned().ok_or_else(missing_column),
+                        Argument::Value(value) => value.to_array_of_size(rows),
+                    })
                     .collect::<Result<_>>()?;
                 let mut accumulator = call.create_accumulator()?;
                 if values.first().is_some_and(|values| !values.is_empty()) {
@@ -173,7 +185,7 @@ impl Accumulate for Ordered {
                     Shows::First(column) => self.one_each(groups, *column, Multiset::first)?,
                     Shows::Last(column) => self.one_each(groups, *column, Multiset::last)?,
                     Shows::All(column, field) => self.lists(groups, *column, field)?,
-                    Shows::Computed(call, columns) => self.computed(groups, call, columns)?,
+                    Shows::Computed(call, arguments) => self.computed(groups, call, arguments)?,
                 };
                 Ok((result.output, array))
             })

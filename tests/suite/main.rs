@@ -4,6 +4,8 @@
 
 mod commands;
 mod end_to_end;
+mod error_rows;
+mod intake;
 mod layout;
 mod oracle;
 mod sql_errors;
@@ -12,5 +14,6 @@ mod restart;
 mod schemas;
 mod shipped;
 mod shipped_data;
+mod ties;
 #[path = "../support/mod.rs"]
 mod support;

@@ -41,16 +41,16 @@ impl Random {
 
 /// A row of any of the three tables.
 #[derive(Debug, Clone, PartialEq)]
-struct Row {
-    key: Option<String>,
-    line: Option<i64>,
-    quantity: Option<i128>,
-    flag: Option<bool>,
-    at: Option<i64>,
-    note: Option<String>,
+pub(crate) struct Row {
+    pub(crate) key: Option<String>,
+    pub(crate) line: Option<i64>,
+    pub(crate) quantity: Option<i128>,
+    pub(crate) flag: Option<bool>,
+    pub(crate) at: Option<i64>,
+    pub(crate) note: Option<String>,
 }
 
-fn schema() -> SchemaRef {
+pub(crate) fn schema() -> SchemaRef {
     Arc::new(Schema::new(vec![
         Field::new("key", DataType::Utf8View, true),
         Field::new("line", DataType::Int64, true),
@@ -61,7 +61,7 @@ fn schema() -> SchemaRef {
     ]))
 }
 
-fn batch(rows: &[Row]) -> RecordBatch {
+pub(crate) fn batch(rows: &[Row]) -> RecordBatch {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(rows.iter().map(|row| row.key.clone()).collect::<StringViewArray>()),
         Arc::new(rows.iter().map(|row| row.line).collect::<Int64Array>()),
@@ -79,7 +79,7 @@ fn batch(rows: &[Row]) -> RecordBatch {
     RecordBatch::try_new(schema(), columns).expect("columns of the schema")
 }
 
-fn random_row(random: &mut Random) -> Row {
+pub(crate) fn random_row(random: &mut Random) -> Row {
     let nullable = |random: &mut Random| !random.chance(8);
     Row {
         key: nullable(random).then(|| format!("key-{}", random.below(12))),
@@ -91,7 +91,7 @@ fn random_row(random: &mut Random) -> Row {
     }
 }
 
-const TABLES: [&str; 3] = ["a", "b", "c"];
+pub(crate) const TABLES: [&str; 3] = ["a", "b", "c"];
 
 pub(crate) fn tables() -> TableSchemas {
     TABLES.iter().map(|&name| (Arc::from(name), schema())).collect()
@@ -122,7 +122,7 @@ pub(crate) fn pipeline(jobs: &[(String, String)]) -> Pipeline {
     }
 }
 
-async fn circuit(jobs: &[(String, String)], sources: &TableSchemas) -> Circuit {
+pub(crate) async fn circuit(jobs: &[(String, String)], sources: &TableSchemas) -> Circuit {
     let pipeline = pipeline(jobs);
     let render = |problems: milepost::diagnostic::Diagnostics| -> String {
         problems
@@ -172,13 +172,7 @@ async fn check(name: &str, sql: &str, seed: u64, steps: usize, rows_max: u64) ->
         let output = circuit.step(&deltas, watermark).map_err(failed)?;
         table.apply(&output.jobs[0]).map_err(failed)?;
         let actual = lines(&table.batches().expect("rows can be read"));
-        let inputs: Vec<BatchTable> = TABLES
-            .iter()
-            .zip(&held)
-            .map(|(&name, rows)| BatchTable { name: Arc::from(name), schema: schema(), batches: vec![batch(rows)] })
-            .collect();
-        let (_, batches) = run_batch(&inputs, sql, watermark).await.expect("the oracle runs");
-        let expected = lines(&batches);
+        let expected = batch_tables(&held, sql.to_owned(), watermark).await;
         if actual != expected {
             let place = format!("{name}, seed {seed}, step {step}, watermark {watermark:?}");
             return Err(format!("{place}\n{sql}\ncircuit:\n{}\nbatch:\n{}", actual.join("\n"), expected.join("\n")));
@@ -187,8 +181,19 @@ async fn check(name: &str, sql: &str, seed: u64, steps: usize, rows_max: u64) ->
     Ok(())
 }
 
+/// What DataFusion returns for the SQL over the rows of all tables, as sorted lines.
+pub(crate) async fn batch_tables(held: &[Vec<Row>], sql: String, watermark: Option<i64>) -> Vec<String> {
+    let inputs: Vec<BatchTable> = TABLES
+        .iter()
+        .zip(held)
+        .map(|(&name, rows)| BatchTable { name: Arc::from(name), schema: schema(), batches: vec![batch(rows)] })
+        .collect();
+    let (_, batches) = run_batch(&inputs, &sql, watermark).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    lines(&batches)
+}
+
 /// Some rows appear, some of the held ones go, some of both in one delta.
-fn random_delta(random: &mut Random, held: &mut Vec<Row>, rows_max: u64) -> Delta {
+pub(crate) fn random_delta(random: &mut Random, held: &mut Vec<Row>, rows_max: u64) -> Delta {
     let mut rows = Vec::new();
     let mut weights = Vec::new();
     for _ in 0..random.below(rows_max + 1) {

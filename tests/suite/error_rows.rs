@@ -1,0 +1,170 @@
+//! A row that an expression fails on: it alone is missing from the result, and stands among the errors until it goes.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use milepost::state::{Delta, Table};
+
+use super::oracle::{Random, Row, TABLES, batch, batch_tables, circuit, lines, random_delta, tables};
+
+/// A job whose expression fails on some rows.
+struct Case {
+    name: &'static str,
+    job: &'static str,
+    /// The same where nothing can fail, over the good rows.
+    good: &'static str,
+    /// How many errors there are.
+    errors: &'static str,
+}
+
+const GOOD: &str = "(SELECT * FROM a WHERE line <> 0 OR line IS NULL) AS a";
+const BAD: &str = "SELECT count(*) FROM a WHERE line = 0";
+
+const CASES: [Case; 17] = [
+    Case { name: "integers in a projection", job: "SELECT key, 10 / line AS q FROM a", good: "SELECT key, 10 / line AS q FROM {good}", errors: BAD },
+    Case {
+        name: "decimals in a projection",
+        job: "SELECT key, quantity / CAST(line AS DECIMAL(9, 0)) AS q FROM a",
+        good: "SELECT key, quantity / CAST(line AS DECIMAL(9, 0)) AS q FROM (SELECT * FROM a WHERE line <> 0 OR line IS NULL OR quantity IS NULL) AS a",
+        errors: "SELECT count(*) FROM a WHERE line = 0 AND quantity IS NOT NULL",
+    },
+    Case {
+        name: "a cast of text",
+        job: "SELECT key, CAST(replace(replace(note, 'a rather long note, number ', ''), '3', 'x') AS BIGINT) AS n FROM a",
+        good: "SELECT key, CAST(replace(note, 'a rather long note, number ', '') AS BIGINT) AS n FROM (SELECT * FROM a WHERE note NOT LIKE '%3' OR note IS NULL) AS a",
+        errors: "SELECT count(*) FROM a WHERE note LIKE '%3'",
+    },
+    Case {
+        name: "a cast that overflows",
+        job: "SELECT key, CAST(line * 20000 AS SMALLINT) AS n FROM a",
+        good: "SELECT key, CAST(line * 20000 AS SMALLINT) AS n FROM (SELECT * FROM a WHERE line < 2 OR line IS NULL) AS a",
+        errors: "SELECT count(*) FROM a WHERE line >= 2",
+    },
+    Case { name: "a filter", job: "SELECT key FROM a WHERE 10 / line > 4", good: "SELECT key FROM a WHERE 10 / nullif(line, 0) > 4", errors: BAD },
+    Case { name: "a filter that protects", job: "SELECT key, 10 / line AS q FROM a WHERE line <> 0", good: "SELECT key, 10 / line AS q FROM a WHERE line <> 0", errors: "SELECT 0" },
+    Case {
+        name: "a condition that protects the next one",
+        job: "SELECT key FROM a WHERE line <> 0 AND 10 / line > 4",
+        good: "SELECT key FROM a WHERE 10 / nullif(line, 0) > 4",
+        errors: "SELECT 0",
+    },
+    Case {
+        name: "a case that protects",
+        job: "SELECT key, CASE WHEN line = 0 THEN 0 ELSE 10 / line END AS q FROM a",
+        good: "SELECT key, CASE WHEN line = 0 THEN 0 ELSE 10 / line END AS q FROM a",
+        errors: "SELECT 0",
+    },
+    Case {
+        name: "a group key",
+        job: "SELECT 10 / line AS g, count(*) AS n, sum(quantity) AS s FROM a GROUP BY 10 / line",
+        good: "SELECT 10 / line AS g, count(*) AS n, sum(quantity) AS s FROM {good} GROUP BY 10 / line",
+        errors: BAD,
+    },
+    Case {
+        name: "an aggregate's argument",
+        job: "SELECT key, sum(10 / line) AS s, count(*) AS n FROM a GROUP BY key",
+        good: "SELECT key, sum(10 / line) AS s, count(*) AS n FROM {good} GROUP BY key",
+        errors: BAD,
+    },
+    Case {
+        name: "an aggregate's filter",
+        job: "SELECT key, count(*) FILTER (WHERE 10 / line > 4) AS n FROM a GROUP BY key",
+        good: "SELECT key, count(*) FILTER (WHERE 10 / line > 4) AS n FROM {good} GROUP BY key",
+        errors: BAD,
+    },
+    Case {
+        name: "a join key",
+        job: "SELECT a.key, b.note FROM a JOIN b ON 10 / a.line = b.line * 5",
+        good: "SELECT a.key, b.note FROM {good} JOIN b ON 10 / a.line = b.line * 5",
+        errors: BAD,
+    },
+    Case {
+        name: "the key of an outer join",
+        job: "SELECT a.key, b.note FROM a FULL JOIN b ON 10 / a.line = b.line * 5",
+        good: "SELECT a.key, b.note FROM {good} FULL JOIN b ON 10 / a.line = b.line * 5",
+        errors: BAD,
+    },
+    Case {
+        name: "a join's condition that protects the next one",
+        job: "SELECT a.key, b.note FROM a JOIN b ON a.key = b.key AND a.line <> b.line AND 10 / (a.line - b.line) > 4",
+        good: "SELECT a.key, b.note FROM a JOIN b ON a.key = b.key AND 10 / nullif(a.line - b.line, 0) > 4",
+        errors: "SELECT 0",
+    },
+    Case {
+        name: "a join's condition",
+        job: "SELECT a.key, b.note FROM a JOIN b ON a.key = b.key AND 10 / (a.line - b.line) > 4",
+        good: "SELECT a.key, b.note FROM a JOIN b ON a.key = b.key AND 10 / nullif(a.line - b.line, 0) > 4",
+        errors: "SELECT count(*) FROM a JOIN b ON a.key = b.key AND a.line = b.line",
+    },
+    Case {
+        name: "an outer join's condition",
+        job: "SELECT a.key, b.note FROM a LEFT JOIN b ON a.key = b.key AND 10 / (a.line - b.line) > 4",
+        good: "SELECT a.key, b.note FROM a LEFT JOIN b ON a.key = b.key AND 10 / nullif(a.line - b.line, 0) > 4",
+        errors: "SELECT count(*) FROM a JOIN b ON a.key = b.key AND a.line = b.line",
+    },
+    Case {
+        name: "a time compared with the watermark",
+        job: "SELECT key FROM a WHERE to_timestamp_micros(1000000000 / line) <= watermark()",
+        good: "SELECT key FROM a WHERE to_timestamp_micros(1000000000 / nullif(line, 0)) <= watermark()",
+        errors: BAD,
+    },
+];
+
+/// Steps a job through a random history, and compares rows and errors after every step; ends with an empty input.
+async fn check(case: &Case, seed: u64, rows_max: u64) {
+    let mut random = Random(seed);
+    let jobs = vec![("job".to_owned(), case.job.to_owned())];
+    let mut circuit = circuit(&jobs, &tables()).await;
+    let mut table = Table::new(Arc::clone(&circuit.jobs()[0].schema), Vec::new()).expect("a table of these types");
+    let mut held: Vec<Vec<Row>> = vec![Vec::new(); TABLES.len()];
+    let mut errors: BTreeMap<(String, String, String), i64> = BTreeMap::new();
+    for step in 0..8 {
+        let deltas: Vec<Delta> = held
+            .iter_mut()
+            .map(|rows| match step {
+                7 => {
+                    let gone = std::mem::take(rows);
+                    Delta::new(batch(&gone), vec![-1; gone.len()]).consolidate().expect("rows of one schema")
+                }
+                _ => random_delta(&mut random, rows, rows_max),
+            })
+            .collect();
+        let watermark = Some(i64::from(step) * 100_000_000);
+        let place = format!("{}, seed {seed}, step {step}", case.name);
+        let output = circuit.step(&deltas, watermark).unwrap_or_else(|error| panic!("{place}: {error}"));
+        table.apply(&output.jobs[0]).unwrap_or_else(|error| panic!("{place}: {error}"));
+        for error in output.errors {
+            assert_eq!(error.job, 0, "{place}");
+            assert!(!error.expression.is_empty() && !error.reason.is_empty() && error.row.contains('='), "{place}: {error:?}");
+            *errors.entry((error.expression, error.reason, error.row)).or_insert(0) += error.weight;
+        }
+        assert!(errors.values().all(|&count| count >= 0), "{place}: an error goes that was not there");
+        errors.retain(|_, count| *count != 0);
+        let batch = |sql: String| batch_tables(&held, sql, watermark);
+        let expected = batch(case.good.replace("{good}", GOOD)).await;
+        assert_eq!(lines(&table.batches().expect("rows can be read")), expected, "{place}");
+        assert_eq!(vec![errors.values().sum::<i64>().to_string()], batch(case.errors.to_owned()).await, "{place}: {errors:?}");
+    }
+    assert!(errors.is_empty(), "{}: {errors:?} outlive their rows", case.name);
+}
+
+#[tokio::test]
+async fn the_other_rows_go_on_and_the_error_goes_with_its_row() {
+    for case in &CASES {
+        for (seed, rows_max) in [(1, 1), (2, 5), (3, 40)] {
+            check(case, seed, rows_max).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_error_shows_its_expression_its_reason_and_its_row() {
+    let jobs = vec![("job".to_owned(), "SELECT key, 10 / line AS q FROM a".to_owned())];
+    let mut circuit = circuit(&jobs, &tables()).await;
+    let row = Row { key: Some("k".to_owned()), line: Some(0), quantity: None, flag: None, at: None, note: None };
+    let output = circuit.step(&[Delta::insertions(batch(&[row]))], None).expect("a step");
+    let [error] = output.errors.as_slice() else { panic!("one error, not {:?}", output.errors) };
+    assert_eq!((error.expression.as_str(), error.weight), ("10 / a.line AS q", 1));
+    assert!(error.reason.to_lowercase().contains("divide by zero"), "{}", error.reason);
+    assert_eq!(error.row, "key=k, line=0");
+}
