@@ -181,11 +181,12 @@ async fn plan_job(
     let state = context.state();
     let plan = state.statement_to_plan(statement).await.map_err(fail)?;
     only_queries().verify_plan(&plan).map_err(fail)?;
-    let bound = watermark::bind_comparisons(plan).map_err(fail)?;
+    let bound = watermark::bind_comparisons(plan.clone()).map_err(fail)?;
     let refused = check::refusals(&bound).map_err(fail)?;
     if !refused.is_empty() {
         return Err(refused.iter().map(|refusal| refusal.diagnose(&job.sql)).collect());
     }
+    let in_batch = watermark::bind_value(plan, None).map_err(fail)?;
     let plan = state.optimize(&bound).map_err(fail)?;
     let fields: Vec<_> = plan.schema().fields().iter().cloned().collect();
     let schema: SchemaRef = Arc::new(arrow::datatypes::Schema::new(fields));
@@ -195,6 +196,7 @@ async fn plan_job(
     if !problems.is_empty() {
         return Err(problems);
     }
+    state.create_physical_plan(&state.optimize(&in_batch).map_err(fail)?).await.map_err(fail)?;
     Ok(PlannedJob { job: index, name: Arc::clone(&job.name), plan, schema, reads: reads.to_vec(), key })
 }
 

@@ -3,7 +3,8 @@
 //! `first_value(x ORDER BY t)` leaves open which of two rows with one `t` comes first, and every engine, batch size and
 //! restart would decide differently. The rule appends to each ORDER BY the other columns that the same aggregation uses,
 //! in the order of its input. Calls with the same ORDER BY therefore pick the same row: `first_value(a ORDER BY t)` and
-//! `first_value(b ORDER BY t)` never mix two. It runs as an analyzer rule: before columns are pruned.
+//! `first_value(b ORDER BY t)` never mix two. A call whose ORDER BY another continues takes the other's first, so that both
+//! can be served by one order of the rows, as DataFusion demands. It runs as an analyzer rule: before columns are pruned.
 
 use std::collections::HashSet;
 
@@ -42,6 +43,8 @@ fn break_ties(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
         return Ok(Transformed::no(LogicalPlan::Aggregate(aggregate)));
     }
     let used = used_columns(&aggregate)?;
+    let orders: Vec<Vec<Sort>> =
+        aggregate.aggr_expr.iter().filter_map(ordered_call).map(|call| call.params.order_by.clone()).collect();
     let plan = LogicalPlan::Aggregate(aggregate);
     let names = NamePreserver::new(&plan);
     let LogicalPlan::Aggregate(aggregate) = plan else { unreachable!("made above") };
@@ -53,7 +56,7 @@ fn break_ties(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
             let name = names.save(&expression);
             let ordered = expression.transform_up(|part| {
                 Ok(match part {
-                    Expr::AggregateFunction(call) if is_ordered(&call) => Transformed::yes(append(call, &used)),
+                    Expr::AggregateFunction(call) if is_ordered(&call) => Transformed::yes(append(call, &orders, &used)),
                     other => Transformed::no(other),
                 })
             })?;
@@ -79,7 +82,11 @@ fn used_columns(aggregate: &Aggregate) -> Result<Vec<Expr>> {
     Ok(schema.columns().into_iter().filter(|column| used.contains(column)).map(Expr::Column).collect())
 }
 
-fn append(mut call: AggregateFunction, used: &[Expr]) -> Expr {
+fn append(mut call: AggregateFunction, orders: &[Vec<Sort>], used: &[Expr]) -> Expr {
+    let continuing = orders.iter().filter(|order| order.starts_with(&call.params.order_by));
+    if let Some(longest) = continuing.reduce(|longest, order| if order.len() > longest.len() { order } else { longest }) {
+        call.params.order_by.clone_from(longest);
+    }
     for column in used {
         if !call.params.order_by.iter().any(|sort| same_column(&sort.expr, column)) {
             call.params.order_by.push(Sort { expr: column.clone(), asc: true, nulls_first: false });
