@@ -28,12 +28,8 @@ pub(crate) struct Compiled {
 impl Compiled {
     /// Compiles an expression over rows of `schema`.
     pub(crate) fn new(expression: &Expr, schema: &DFSchema) -> Result<Self> {
-        let compiled = create_physical_expr(
-            expression,
-            schema,
-            &ExecutionProps::new(),
-            &PhysicalPlanningContext::default(),
-        )?;
+        let compiled =
+            create_physical_expr(expression, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
         let text = match expression {
             Expr::Alias(alias) => format!("{} AS {}", alias.expr.human_display(), alias.name),
             other => other.human_display().to_string(),
@@ -114,7 +110,10 @@ fn evaluate_together(expressions: &[Compiled], batch: &RecordBatch) -> Result<Ve
     let failure = |expression: &Compiled, error: DataFusionError| {
         (expression.text().to_owned(), error.find_root().strip_backtrace())
     };
-    expressions.iter().map(|expression| expression.evaluate(batch).map_err(|error| failure(expression, error))).collect()
+    expressions
+        .iter()
+        .map(|expression| expression.evaluate(batch).map_err(|error| failure(expression, error)))
+        .collect()
 }
 
 /// The first row of a batch as `column=value` pairs.
@@ -130,11 +129,8 @@ fn row_text(batch: &RecordBatch) -> String {
 
 /// The Arrow schema that the rows of a plan node have inside the circuit: its columns, all nullable.
 pub(crate) fn row_schema(schema: &DFSchema) -> SchemaRef {
-    let fields: Vec<Field> = schema
-        .fields()
-        .iter()
-        .map(|field| Field::new(field.name(), field.data_type().clone(), true))
-        .collect();
+    let fields: Vec<Field> =
+        schema.fields().iter().map(|field| Field::new(field.name(), field.data_type().clone(), true)).collect();
     Arc::new(Schema::new(fields))
 }
 

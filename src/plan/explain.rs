@@ -96,11 +96,10 @@ fn columns_like(wanted: &Column, valid: &[Column]) -> String {
         (Some(_), [_, ..]) => of_table.iter().map(|column| column.name()).collect(),
         _ => valid.iter().map(Column::name).collect(),
     };
-    let tables: BTreeSet<&str> = valid.iter().filter_map(|column| column.relation.as_ref()).map(|table| table.table()).collect();
+    let tables: BTreeSet<&str> =
+        valid.iter().filter_map(|column| column.relation.as_ref()).map(|table| table.table()).collect();
     match &wanted.relation {
-        Some(table) if of_table.is_empty() => {
-            suggest(table.table(), tables)
-        }
+        Some(table) if of_table.is_empty() => suggest(table.table(), tables),
         _ => suggest(&wanted.name, names),
     }
 }
@@ -140,7 +139,9 @@ fn syntax(raw: &str, text: &str) -> Option<Explained> {
     }
     let end = text.trim_end().len();
     let place = line_and_column(raw).map(|(line, column)| at(text, line, column));
-    if let Some(unclosed) = ["string literal", "multi-line comment", "quoted identifier"].iter().find(|what| raw.contains(**what)) {
+    if let Some(unclosed) =
+        ["string literal", "multi-line comment", "quoted identifier"].iter().find(|what| raw.contains(**what))
+    {
         let message = format!("a {unclosed} is not closed");
         let help = "close it; a quote inside a text is written twice: `'it''s'`";
         return Some(told(message, help, place.or(Some(end..end))));
@@ -182,7 +183,8 @@ fn call(raw: &str, text: &str) -> Option<Explained> {
 fn watermark(raw: &str, text: &str) -> Option<Explained> {
     let at = raw.find("`watermark()` is ")?;
     let message = raw.get(at..)?.split(". No function").next()?;
-    let (message, help) = message.split_once("; ").unwrap_or((message, "compare it with a TIMESTAMP or DATE of the row"));
+    let (message, help) =
+        message.split_once("; ").unwrap_or((message, "compare it with a TIMESTAMP or DATE of the row"));
     Some(told(sql_types(message), help, find_word(text, "watermark")))
 }
 
@@ -198,7 +200,9 @@ fn value(raw: &str, text: &str) -> Option<Explained> {
     let (kind, form) = match raw {
         raw if raw.contains("rror parsing timestamp from") => ("a point in time", "`TIMESTAMP '2026-01-31T12:00:00Z'`"),
         raw if raw.contains("of Date32 type") => ("a date", "`DATE '2026-01-31'`"),
-        raw if raw.contains("Cannot cast string '") => ("a value of the type that it is compared with", "a value of that type"),
+        raw if raw.contains("Cannot cast string '") => {
+            ("a value of the type that it is compared with", "a value of that type")
+        }
         _ => return None,
     };
     let value = quoted(raw)?;
@@ -212,12 +216,15 @@ fn operands(raw: &str, text: &str) -> Option<Explained> {
     if let Some((_, rest)) = raw.split_once("ncompatible inputs for Union: Previous inputs were of type ") {
         let (before, rest) = rest.split_once(", but got incompatible type ")?;
         let (after, rest) = rest.split_once(" on column '")?;
-        let message = format!("column `{}` is {after} here, and {before} in the SELECT before", rest.split('\'').next()?);
+        let message =
+            format!("column `{}` is {after} here, and {before} in the SELECT before", rest.split('\'').next()?);
         return Some(told(sql_types(&message), help, find_word(text, "union")));
     }
     let (_, rest) = raw.split_once("comparison operation ").or_else(|| raw.split_once("arithmetic expression "))?;
     let operation = sql_types(rest.split(" to valid types").next()?);
-    let sign = operation.split(' ').find(|word| !word.is_empty() && word.chars().all(|letter| !letter.is_alphanumeric() && !"(),".contains(letter)));
+    let sign = operation.split(' ').find(|word| {
+        !word.is_empty() && word.chars().all(|letter| !letter.is_alphanumeric() && !"(),".contains(letter))
+    });
     Some(told(format!("there is no `{operation}`"), help, sign.and_then(|sign| find_word(text, sign))))
 }
 
@@ -232,7 +239,8 @@ fn quoted(raw: &str) -> Option<&str> {
 
 fn function_names() -> Vec<String> {
     let state = session().state();
-    let mut names: Vec<String> = state.scalar_functions().keys().chain(state.aggregate_functions().keys()).cloned().collect();
+    let mut names: Vec<String> =
+        state.scalar_functions().keys().chain(state.aggregate_functions().keys()).cloned().collect();
     names.sort();
     names
 }
@@ -241,8 +249,8 @@ fn function_names() -> Vec<String> {
 fn syntax_of(name: &str) -> Option<String> {
     let state = session().state();
     let scalar = state.scalar_functions().get(name).and_then(|function| function.documentation().cloned());
-    let documentation =
-        scalar.or_else(|| state.aggregate_functions().get(name).and_then(|function| function.documentation().cloned()))?;
+    let documentation = scalar
+        .or_else(|| state.aggregate_functions().get(name).and_then(|function| function.documentation().cloned()))?;
     Some(documentation.syntax_example)
 }
 
@@ -279,7 +287,10 @@ fn sql_types(text: &str) -> String {
 
 /// The first Arrow type in a text, parameters included where SQL leaves them out.
 fn first_type(text: &str) -> Option<(Range<usize>, &'static str)> {
-    let (start, (arrow, sql)) = TYPES.iter().filter_map(|pair| Some((text.find(pair.0)?, pair))).min_by_key(|&(start, pair)| (start, std::cmp::Reverse(pair.0.len())))?;
+    let (start, (arrow, sql)) = TYPES
+        .iter()
+        .filter_map(|pair| Some((text.find(pair.0)?, pair)))
+        .min_by_key(|&(start, pair)| (start, std::cmp::Reverse(pair.0.len())))?;
     let behind = start + arrow.len();
     let parameters = match text[behind..].find(')') {
         Some(length) if arrow.ends_with('(') && !sql.ends_with('(') => length + 1,
@@ -298,40 +309,160 @@ struct Rule {
 }
 
 const RULES: [Rule; 19] = [
-    Rule { says: "not allowed in the WHERE clause", message: "an aggregate can't stand in WHERE", words: "where", help: "put the condition into HAVING, behind GROUP BY" },
-    Rule { says: "FETCH clause", message: "FETCH can't be kept up to date yet", words: "fetch", help: "leave it out of the job, and use it in a `query` over the job's table" },
-    Rule { says: "Cannot find column with position", message: "", words: "group by|order by", help: "write the column's name" },
-    Rule { says: "calls cannot be nested", message: "an aggregate can't stand inside another", words: "sum|avg|count|min|max|array_agg|first_value|last_value", help: "compute the inner one in a subquery in FROM, or in a job of its own" },
-    Rule { says: "must appear in GROUP BY", message: "`{}` is neither grouped nor aggregated", words: "{}", help: "add it to GROUP BY, or say which of its values is meant: `min({})`, `first_value({} ORDER BY …)`" },
-    Rule { says: "must appear in the GROUP BY", message: "`{}` is neither grouped nor aggregated", words: "{}", help: "add it to GROUP BY, or say which of its values is meant: `min({})`, `first_value({} ORDER BY …)`" },
-    Rule { says: "different number of columns", message: "the SELECTs that are put together have different numbers of columns", words: "union|intersect|except", help: "give each of them the columns of the first" },
-    Rule { says: "Correlated scalar subquery must be aggregated", message: "this subquery may have more than one row for a row outside", words: "( select", help: "write it as a LEFT JOIN, or let an aggregate make one row of it: `(SELECT max(x) FROM …)`" },
-    Rule { says: "non-boolean predicate", message: "the condition `{}` is not a boolean", words: "{}", help: "compare it with something, as in `{} > 0`" },
-    Rule { says: "incompatible types", message: "", words: "", help: "cast one side to the type of the other: `CAST(x AS …)`" },
-    Rule { says: "DML not supported", message: "a job can't change tables", words: "insert|update|delete", help: "write one SELECT: a job only reads" },
-    Rule { says: "Query INSERT", message: "a job can't change tables", words: "insert", help: "write one SELECT: a job only reads" },
-    Rule { says: "DDL not supported", message: "a job can't make tables", words: "into", help: "leave INTO out: the job's table has the job's name" },
-    Rule { says: "Statement not supported", message: "a job is one query", words: "", help: "write one SELECT: a job only reads" },
-    Rule { says: "Conflicting ordering requirements", message: "two aggregates need the rows of a group in different orders", words: "array_agg|string_agg|nth_value", help: "compute them in two subqueries or jobs, and join these by the columns of the GROUP BY" },
-    Rule { says: "not provided a value", message: "`{}` has no value here", words: "{}", help: "write the value itself" },
-    Rule { says: "ivide by zero", message: "a constant is divided by zero", words: "/", help: "divide by `nullif(x, 0)` to get a null, or decide with CASE what it should be" },
-    Rule { says: "must appear in argument list", message: "", words: "distinct", help: "order a DISTINCT aggregate by its own argument" },
-    Rule { says: "not implemented", message: "", words: "", help: "write it with joins, filters, UNION ALL and GROUP BY" },
+    Rule {
+        says: "not allowed in the WHERE clause",
+        message: "an aggregate can't stand in WHERE",
+        words: "where",
+        help: "put the condition into HAVING, behind GROUP BY",
+    },
+    Rule {
+        says: "FETCH clause",
+        message: "FETCH can't be kept up to date yet",
+        words: "fetch",
+        help: "leave it out of the job, and use it in a `query` over the job's table",
+    },
+    Rule {
+        says: "Cannot find column with position",
+        message: "",
+        words: "group by|order by",
+        help: "write the column's name",
+    },
+    Rule {
+        says: "calls cannot be nested",
+        message: "an aggregate can't stand inside another",
+        words: "sum|avg|count|min|max|array_agg|first_value|last_value",
+        help: "compute the inner one in a subquery in FROM, or in a job of its own",
+    },
+    Rule {
+        says: "must appear in GROUP BY",
+        message: "`{}` is neither grouped nor aggregated",
+        words: "{}",
+        help: "add it to GROUP BY, or say which of its values is meant: `min({})`, `first_value({} ORDER BY …)`",
+    },
+    Rule {
+        says: "must appear in the GROUP BY",
+        message: "`{}` is neither grouped nor aggregated",
+        words: "{}",
+        help: "add it to GROUP BY, or say which of its values is meant: `min({})`, `first_value({} ORDER BY …)`",
+    },
+    Rule {
+        says: "different number of columns",
+        message: "the SELECTs that are put together have different numbers of columns",
+        words: "union|intersect|except",
+        help: "give each of them the columns of the first",
+    },
+    Rule {
+        says: "Correlated scalar subquery must be aggregated",
+        message: "this subquery may have more than one row for a row outside",
+        words: "( select",
+        help: "write it as a LEFT JOIN, or let an aggregate make one row of it: `(SELECT max(x) FROM …)`",
+    },
+    Rule {
+        says: "non-boolean predicate",
+        message: "the condition `{}` is not a boolean",
+        words: "{}",
+        help: "compare it with something, as in `{} > 0`",
+    },
+    Rule {
+        says: "incompatible types",
+        message: "",
+        words: "",
+        help: "cast one side to the type of the other: `CAST(x AS …)`",
+    },
+    Rule {
+        says: "DML not supported",
+        message: "a job can't change tables",
+        words: "insert|update|delete",
+        help: "write one SELECT: a job only reads",
+    },
+    Rule {
+        says: "Query INSERT",
+        message: "a job can't change tables",
+        words: "insert",
+        help: "write one SELECT: a job only reads",
+    },
+    Rule {
+        says: "DDL not supported",
+        message: "a job can't make tables",
+        words: "into",
+        help: "leave INTO out: the job's table has the job's name",
+    },
+    Rule {
+        says: "Statement not supported",
+        message: "a job is one query",
+        words: "",
+        help: "write one SELECT: a job only reads",
+    },
+    Rule {
+        says: "Conflicting ordering requirements",
+        message: "two aggregates need the rows of a group in different orders",
+        words: "array_agg|string_agg|nth_value",
+        help: "compute them in two subqueries or jobs, and join these by the columns of the GROUP BY",
+    },
+    Rule {
+        says: "not provided a value",
+        message: "`{}` has no value here",
+        words: "{}",
+        help: "write the value itself",
+    },
+    Rule {
+        says: "ivide by zero",
+        message: "a constant is divided by zero",
+        words: "/",
+        help: "divide by `nullif(x, 0)` to get a null, or decide with CASE what it should be",
+    },
+    Rule {
+        says: "must appear in argument list",
+        message: "",
+        words: "distinct",
+        help: "order a DISTINCT aggregate by its own argument",
+    },
+    Rule {
+        says: "not implemented",
+        message: "",
+        words: "",
+        help: "write it with joins, filters, UNION ALL and GROUP BY",
+    },
 ];
 
 /// What stands in front of a message to say where in DataFusion it comes from.
 const CLASSES: [&str; 12] = [
-    "Error during planning: ", "SQL error: ", "Schema error: ", "This feature is not implemented: ", "Execution error: ",
-    "Internal error: ", "Arrow error: ", "Optimizer rule ", "type_coercion", "caused by", "ParserError(\"", "TokenizerError(\"",
+    "Error during planning: ",
+    "SQL error: ",
+    "Schema error: ",
+    "This feature is not implemented: ",
+    "Execution error: ",
+    "Internal error: ",
+    "Arrow error: ",
+    "Optimizer rule ",
+    "type_coercion",
+    "caused by",
+    "ParserError(\"",
+    "TokenizerError(\"",
 ];
 
 /// Arrow's names of types, and SQL's; an open bracket on the left alone drops the parameters.
 const TYPES: [(&str, &str); 20] = [
-    ("Utf8View", "VARCHAR"), ("LargeUtf8", "VARCHAR"), ("Utf8", "VARCHAR"), ("Boolean", "BOOLEAN"),
-    ("Int8", "TINYINT"), ("Int16", "SMALLINT"), ("Int32", "INTEGER"), ("Int64", "BIGINT"),
-    ("UInt8", "TINYINT UNSIGNED"), ("UInt16", "SMALLINT UNSIGNED"), ("UInt32", "INTEGER UNSIGNED"), ("UInt64", "BIGINT UNSIGNED"),
-    ("Float32", "REAL"), ("Float64", "DOUBLE"), ("Date32", "DATE"), ("Decimal128(", "DECIMAL("),
-    ("Timestamp(", "TIMESTAMP"), ("Time64(", "TIME"), ("Interval(", "INTERVAL"), ("Duration(", "INTERVAL"),
+    ("Utf8View", "VARCHAR"),
+    ("LargeUtf8", "VARCHAR"),
+    ("Utf8", "VARCHAR"),
+    ("Boolean", "BOOLEAN"),
+    ("Int8", "TINYINT"),
+    ("Int16", "SMALLINT"),
+    ("Int32", "INTEGER"),
+    ("Int64", "BIGINT"),
+    ("UInt8", "TINYINT UNSIGNED"),
+    ("UInt16", "SMALLINT UNSIGNED"),
+    ("UInt32", "INTEGER UNSIGNED"),
+    ("UInt64", "BIGINT UNSIGNED"),
+    ("Float32", "REAL"),
+    ("Float64", "DOUBLE"),
+    ("Date32", "DATE"),
+    ("Decimal128(", "DECIMAL("),
+    ("Timestamp(", "TIMESTAMP"),
+    ("Time64(", "TIME"),
+    ("Interval(", "INTERVAL"),
+    ("Duration(", "INTERVAL"),
 ];
 
 #[cfg(test)]

@@ -56,7 +56,9 @@ fn break_ties(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
             let name = names.save(&expression);
             let ordered = expression.transform_up(|part| {
                 Ok(match part {
-                    Expr::AggregateFunction(call) if is_ordered(&call) => Transformed::yes(append(call, &orders, &used)),
+                    Expr::AggregateFunction(call) if is_ordered(&call) => {
+                        Transformed::yes(append(call, &orders, &used))
+                    }
                     other => Transformed::no(other),
                 })
             })?;
@@ -84,7 +86,8 @@ fn used_columns(aggregate: &Aggregate) -> Result<Vec<Expr>> {
 
 fn append(mut call: AggregateFunction, orders: &[Vec<Sort>], used: &[Expr]) -> Expr {
     let continuing = orders.iter().filter(|order| order.starts_with(&call.params.order_by));
-    if let Some(longest) = continuing.reduce(|longest, order| if order.len() > longest.len() { order } else { longest }) {
+    if let Some(longest) = continuing.reduce(|longest, order| if order.len() > longest.len() { order } else { longest })
+    {
         call.params.order_by.clone_from(longest);
     }
     for column in used {

@@ -21,7 +21,12 @@ const GOOD: &str = "(SELECT * FROM a WHERE line <> 0 OR line IS NULL) AS a";
 const BAD: &str = "SELECT count(*) FROM a WHERE line = 0";
 
 const CASES: [Case; 17] = [
-    Case { name: "integers in a projection", job: "SELECT key, 10 / line AS q FROM a", good: "SELECT key, 10 / line AS q FROM {good}", errors: BAD },
+    Case {
+        name: "integers in a projection",
+        job: "SELECT key, 10 / line AS q FROM a",
+        good: "SELECT key, 10 / line AS q FROM {good}",
+        errors: BAD,
+    },
     Case {
         name: "decimals in a projection",
         job: "SELECT key, quantity / CAST(line AS DECIMAL(9, 0)) AS q FROM a",
@@ -40,8 +45,18 @@ const CASES: [Case; 17] = [
         good: "SELECT key, CAST(line * 20000 AS SMALLINT) AS n FROM (SELECT * FROM a WHERE line < 2 OR line IS NULL) AS a",
         errors: "SELECT count(*) FROM a WHERE line >= 2",
     },
-    Case { name: "a filter", job: "SELECT key FROM a WHERE 10 / line > 4", good: "SELECT key FROM a WHERE 10 / nullif(line, 0) > 4", errors: BAD },
-    Case { name: "a filter that protects", job: "SELECT key, 10 / line AS q FROM a WHERE line <> 0", good: "SELECT key, 10 / line AS q FROM a WHERE line <> 0", errors: "SELECT 0" },
+    Case {
+        name: "a filter",
+        job: "SELECT key FROM a WHERE 10 / line > 4",
+        good: "SELECT key FROM a WHERE 10 / nullif(line, 0) > 4",
+        errors: BAD,
+    },
+    Case {
+        name: "a filter that protects",
+        job: "SELECT key, 10 / line AS q FROM a WHERE line <> 0",
+        good: "SELECT key, 10 / line AS q FROM a WHERE line <> 0",
+        errors: "SELECT 0",
+    },
     Case {
         name: "a condition that protects the next one",
         job: "SELECT key FROM a WHERE line <> 0 AND 10 / line > 4",
@@ -135,7 +150,10 @@ async fn check(case: &Case, seed: u64, rows_max: u64) {
         table.apply(&output.jobs[0]).unwrap_or_else(|error| panic!("{place}: {error}"));
         for error in output.errors {
             assert_eq!(error.job, 0, "{place}");
-            assert!(!error.expression.is_empty() && !error.reason.is_empty() && error.row.contains('='), "{place}: {error:?}");
+            assert!(
+                !error.expression.is_empty() && !error.reason.is_empty() && error.row.contains('='),
+                "{place}: {error:?}"
+            );
             *errors.entry((error.expression, error.reason, error.row)).or_insert(0) += error.weight;
         }
         assert!(errors.values().all(|&count| count >= 0), "{place}: an error goes that was not there");
@@ -143,7 +161,11 @@ async fn check(case: &Case, seed: u64, rows_max: u64) {
         let batch = |sql: String| batch_tables(&held, sql, watermark);
         let expected = batch(case.good.replace("{good}", GOOD)).await;
         assert_eq!(lines(&table.batches().expect("rows can be read")), expected, "{place}");
-        assert_eq!(vec![errors.values().sum::<i64>().to_string()], batch(case.errors.to_owned()).await, "{place}: {errors:?}");
+        assert_eq!(
+            vec![errors.values().sum::<i64>().to_string()],
+            batch(case.errors.to_owned()).await,
+            "{place}: {errors:?}"
+        );
     }
     assert!(errors.is_empty(), "{}: {errors:?} outlive their rows", case.name);
 }

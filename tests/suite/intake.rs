@@ -57,7 +57,9 @@ fn random_event(random: &mut Random, ids: u64) -> Event {
 
 fn body(event: &Event) -> String {
     let number = |value: Option<u64>| value.map_or_else(|| "null".to_owned(), |value| value.to_string());
-    let time = |value: Option<u64>| value.map_or_else(|| "null".to_owned(), |value| format!("\"2026-01-31T12:00:{value:02}Z\""));
+    let time = |value: Option<u64>| {
+        value.map_or_else(|| "null".to_owned(), |value| format!("\"2026-01-31T12:00:{value:02}Z\""))
+    };
     let gone = event.gone.map_or_else(|| "null".to_owned(), |gone| gone.to_string());
     format!(
         r#"{{"id":"id-{}","part":{},"value":{},"recorded_at":{},"released_at":{},"gone":{gone}}}"#,
@@ -108,7 +110,8 @@ fn model(events: &[Event], identity: &Identity, by_part: bool) -> Outcome {
         match (identity, held) {
             (Identity::Append { unique }, _) if unique.is_empty() => outcome.shown.push(sequence),
             (Identity::Append { .. }, Some(held)) => {
-                let said = if content(held) == content(event) { &mut outcome.duplicates } else { &mut outcome.conflicts };
+                let said =
+                    if content(held) == content(event) { &mut outcome.duplicates } else { &mut outcome.conflicts };
                 said.push(sequence);
                 continue;
             }
@@ -119,7 +122,8 @@ fn model(events: &[Event], identity: &Identity, by_part: bool) -> Outcome {
         }
         outcome.accepted += 1;
     }
-    let hidden = |event: &Event| matches!(identity, Identity::Upsert { deleted: Some(_), .. }) && event.gone == Some(true);
+    let hidden =
+        |event: &Event| matches!(identity, Identity::Upsert { deleted: Some(_), .. }) && event.gone == Some(true);
     outcome.shown.extend(current.values().filter(|(_, event)| !hidden(event)).map(|&(sequence, _)| sequence));
     outcome.shown.sort_unstable();
     outcome
@@ -138,7 +142,12 @@ fn sequences(batches: &[RecordBatch]) -> Vec<i64> {
 }
 
 /// Takes the rows in, in batches of these sizes; also what the table holds as text.
-fn run(contract: &Contract, identity: &Identity, rows: &RecordBatch, mut size: impl FnMut() -> usize) -> (Outcome, Vec<String>) {
+fn run(
+    contract: &Contract,
+    identity: &Identity,
+    rows: &RecordBatch,
+    mut size: impl FnMut() -> usize,
+) -> (Outcome, Vec<String>) {
     let mut intake = Intake::new(contract, identity).expect("an intake");
     let key = match identity {
         Identity::Append { .. } => Vec::new(),
@@ -177,7 +186,8 @@ fn check(identity: &Identity, by_part: bool) {
         let (single, same) = run(&contract, identity, &rows, || 1);
         assert_eq!((&single, &same), (&expected, &table), "seed {seed}, row by row");
         for bound in [7, 100, 1_000] {
-            let (cut, same) = run(&contract, identity, &rows, || usize::try_from(1 + random.below(bound)).expect("small"));
+            let (cut, same) =
+                run(&contract, identity, &rows, || usize::try_from(1 + random.below(bound)).expect("small"));
             assert_eq!((&cut, &same), (&expected, &table), "seed {seed}, batches of 1 to {bound}");
         }
     }

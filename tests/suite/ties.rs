@@ -76,7 +76,8 @@ async fn calls_with_one_order_show_one_row() {
     for seed in 0..20 {
         let mut random = Random(seed);
         let held: Vec<Vec<Row>> = (0..TABLES.len()).map(|_| tied_rows(&mut random)).collect();
-        let whole = batch_tables(&held, "SELECT DISTINCT key, note, line, quantity, flag FROM a".to_owned(), None).await;
+        let whole =
+            batch_tables(&held, "SELECT DISTINCT key, note, line, quantity, flag FROM a".to_owned(), None).await;
         for found in of_circuit(sql, &held, true).await {
             assert!(whole.contains(&found), "seed {seed}: `{found}` is no row");
         }
