@@ -58,11 +58,8 @@ fn contract() -> Contract {
         column("quantity", false, quantity),
         column("uom", false, text(8)),
     ];
-    let condition = |event_type: &&str| Condition {
-        when: vec![(1, texts(&[event_type]))],
-        required: vec![8],
-        bounds: Vec::new(),
-    };
+    let condition =
+        |event_type: &&str| Condition { when: vec![(1, texts(&[event_type]))], required: vec![8], bounds: Vec::new() };
     let conditions = EVENT_TYPES.iter().map(condition).collect();
     Contract { id: "milestone.bench".into(), description: None, columns, conditions, additional: false }
 }
@@ -125,10 +122,7 @@ fn decode_all(decoder: &mut Decoder, messages: &[RawMessage]) -> usize {
 }
 
 fn parse_all(messages: &[RawMessage]) -> usize {
-    messages
-        .iter()
-        .filter(|message| black_box(sonic_rs::from_slice::<Bare<'_>>(&message.body)).is_ok())
-        .count()
+    messages.iter().filter(|message| black_box(sonic_rs::from_slice::<Bare<'_>>(&message.body)).is_ok()).count()
 }
 
 fn decode(criterion: &mut Criterion) {
@@ -151,7 +145,10 @@ fn decode(criterion: &mut Criterion) {
     let rate = |time: Duration| MESSAGES as f64 / time.as_secs_f64() / 1e6;
     println!("decode: {} bytes an event on average", bytes / MESSAGES);
     println!("decode: milepost {:.2} M events/s, bare sonic-rs {:.2} M events/s", rate(ours), rate(bare));
-    println!("decode: ratio {:.2} (time of milepost / time of the bare parse)", ours.as_secs_f64() / bare.as_secs_f64());
+    println!(
+        "decode: ratio {:.2} (time of milepost / time of the bare parse)",
+        ours.as_secs_f64() / bare.as_secs_f64()
+    );
 }
 
 /// The shortest of several runs: what the code takes when nothing else disturbs it.

@@ -48,7 +48,10 @@ async fn main() {
         let duplicates = expected.duplicates;
         assert_eq!(engine.counts, Counts { accepted: events - duplicates, duplicates, others: 0 });
         println!("million: milepost, {name}: {:.2} CPU s ({:.2} M events/s)", spent.as_secs_f64(), rate(events, spent));
-        println!("million: ratio {:.1} (CPU of milepost / CPU by hand), {name}", spent.as_secs_f64() / by_hand.as_secs_f64());
+        println!(
+            "million: ratio {:.1} (CPU of milepost / CPU by hand), {name}",
+            spent.as_secs_f64() / by_hand.as_secs_f64()
+        );
     }
 }
 
@@ -152,7 +155,8 @@ impl ByHand {
                 (customer.customer_id.as_str(), Terms { credit_hold, under_pct, over_pct })
             })
             .collect();
-        let order = |(order, customer): &(String, String)| (order.as_str().into(), terms.get(customer.as_str()).copied());
+        let order =
+            |(order, customer): &(String, String)| (order.as_str().into(), terms.get(customer.as_str()).copied());
         Self {
             seen: HashSet::default(),
             shipments: HashMap::default(),
@@ -196,7 +200,9 @@ impl ByHand {
     fn daily(&self) -> Daily {
         let names: HashMap<u32, &str> = self.carriers.iter().map(|(name, &carrier)| (carrier, name.as_str())).collect();
         let cells = self.daily.iter().filter(|&(_, &count)| count != 0);
-        cells.map(|(&(day, carrier, verdict), &count)| ((day, names[&carrier].to_owned(), verdict.to_owned()), count)).collect()
+        cells
+            .map(|(&(day, carrier, verdict), &count)| ((day, names[&carrier].to_owned(), verdict.to_owned()), count))
+            .collect()
     }
 }
 

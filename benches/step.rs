@@ -68,7 +68,8 @@ fn schema() -> SchemaRef {
 /// These rows of a table: row n belongs to group n modulo `groups`, its other columns follow from n and `seed`.
 fn rows(numbers: &[usize], groups: usize, seed: u64) -> RecordBatch {
     let random = |row: usize| Random((seed << 32) ^ row as u64).next();
-    let texts = |text: &dyn Fn(usize) -> String| numbers.iter().map(|&row| Some(text(row))).collect::<StringViewArray>();
+    let texts =
+        |text: &dyn Fn(usize) -> String| numbers.iter().map(|&row| Some(text(row))).collect::<StringViewArray>();
     let quantities: Decimal128Array = numbers.iter().map(|&row| Some(i128::from(random(row) % 100_000))).collect();
     let times: TimestampMicrosecondArray = numbers.iter().map(|&row| Some((random(row) >> 20) as i64)).collect();
     let columns: Vec<ArrayRef> = vec![
@@ -189,7 +190,8 @@ impl Deduplicating {
         let contract = compiled(NARROW);
         let grown = size + (size / 10).max(CHANGED);
         let workload = Workload::new(grown);
-        let mut batches: Vec<RecordBatch> = workload.events.chunks(CHANGED).map(|events| decoded(&contract, events)).collect();
+        let mut batches: Vec<RecordBatch> =
+            workload.events.chunks(CHANGED).map(|events| decoded(&contract, events)).collect();
         let new = batches.split_off(size / CHANGED);
         Self { contract, known: batches, new, intake: None, turn: 0 }
     }
@@ -247,7 +249,12 @@ fn compare<T>(criterion: &mut Criterion, name: &str, make: impl Fn(usize) -> T, 
     if let [small, large] = medians[..]
         && small > 0.0
     {
-        println!("step: {name}: {small:.2} ms at {} rows, {large:.2} ms at {}, ratio {:.1}", SIZES[0], SIZES[1], large / small);
+        println!(
+            "step: {name}: {small:.2} ms at {} rows, {large:.2} ms at {}, ratio {:.1}",
+            SIZES[0],
+            SIZES[1],
+            large / small
+        );
     }
 }
 

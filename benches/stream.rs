@@ -104,7 +104,9 @@ fn report(name: &str, cost: Cost, bare: Cost, events: usize) {
     let times = |one: Duration, other: Duration| one.as_secs_f64() / other.as_secs_f64().max(1e-3);
     let (elapsed, cpu) = (times(cost.elapsed, bare.elapsed), times(cost.cpu, bare.cpu));
     let seconds = cost.cpu.as_secs_f64();
-    println!("stream: {name}: {rate:.0} k events/s, {seconds:.2} CPU s; ratio to bare {elapsed:.2} elapsed, {cpu:.2} CPU");
+    println!(
+        "stream: {name}: {rate:.0} k events/s, {seconds:.2} CPU s; ratio to bare {elapsed:.2} elapsed, {cpu:.2} CPU"
+    );
 }
 
 fn write_file(path: &Path, workload: &Workload) -> std::io::Result<()> {
@@ -118,7 +120,8 @@ fn write_file(path: &Path, workload: &Workload) -> std::io::Result<()> {
 
 async fn publish(broker: &Broker, server: &PrivateServer, workload: &Workload) {
     let jetstream = broker.jetstream();
-    let config = stream::Config { name: STREAM.into(), subjects: vec!["milestones.>".into()], ..stream::Config::default() };
+    let config =
+        stream::Config { name: STREAM.into(), subjects: vec!["milestones.>".into()], ..stream::Config::default() };
     jetstream.create_stream(config).await.expect("a stream");
     let started = Instant::now();
     let mut waiting = VecDeque::with_capacity(WINDOW);

@@ -8,10 +8,7 @@
 SELECT
   i.trigger_key,
   coalesce(d.site, '') AS site,
-  -- The local day: 13:59:59 of that day lies on the same date in UTC for every offset from -10:00 to +13:59.
-  CAST(sla_deadline(
-    i.posted_at, TIME '23:59:59.999999', TIME '13:59:59', coalesce(s.time_zone, 'UTC'), make_array(1, 2, 3, 4, 5, 6, 7), make_array(), 0
-  ) AS DATE) AS posted_on,
+  local_date(i.posted_at, coalesce(s.time_zone, 'UTC')) AS posted_on,
   to_unixtime(i.posted_at) - to_unixtime(coalesce(d.arrived_at, d.proof_at)) AS delivery_to_posting_seconds,
   to_unixtime(d.proof_at) - to_unixtime(coalesce(d.arrived_at, d.proof_at)) AS delivery_to_proof_seconds,
   to_unixtime(i.posted_at) - to_unixtime(d.proof_at) AS proof_to_posting_seconds

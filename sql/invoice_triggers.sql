@@ -24,10 +24,7 @@ WITH evidence AS (
 SELECT
   v.trigger_key, v.shipment_id, v.order_id, v.order_line, v.customer_id, v.bill_to, v.terms, v.site, v.sku,
   v.basis, v.basis_at,
-  -- The local day: closing at 13:59:59 of that day lies on the same date in UTC for every offset from -10:00 to +13:59.
-  CAST(sla_deadline(
-    v.basis_at, TIME '23:59:59.999999', TIME '13:59:59', coalesce(s.time_zone, 'UTC'), make_array(1, 2, 3, 4, 5, 6, 7), make_array(), 0
-  ) AS DATE) AS service_date,
+  local_date(v.basis_at, coalesce(s.time_zone, 'UTC')) AS service_date,
   v.quantity, v.uom, v.unit_price, v.price_per, v.amount, v.currency,
   v.resolution, v.resolved_by, e.event_ids
 FROM verdicts AS v

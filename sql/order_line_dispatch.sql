@@ -3,8 +3,7 @@
 --
 -- gone_out_at is the gate-out with which the last quantity that the line needs has left; null as long as some is missing. A
 -- shipment counts at its first gate-out. Released and ordered are master data as they are NOW; the deadline is null where
--- the release or the site is not known. deadline_day is local to the site (13:59:59 of a local day lies on the same
--- date in UTC for every offset from -10:00 to +13:59).
+-- the release or the site is not known. deadline_day is local to the site.
 WITH departures AS (
   SELECT order_id, order_line, gate_out_at AS left_at, CAST(sum(shipped_quantity) AS DECIMAL(18, 3)) AS quantity
   FROM delivery_steps
@@ -25,9 +24,7 @@ WITH departures AS (
   SELECT
     o.order_id, o.order_line, o.customer_id, o.site, o.sku, o.quantity AS ordered_quantity, o.uom, o.released_at,
     sla_deadline(o.released_at, s.cutoff, s.closes_at, s.time_zone, s.working_days, s.holidays, s.dispatch_days) AS deadline,
-    CAST(sla_deadline(
-      o.released_at, s.cutoff, TIME '13:59:59', s.time_zone, s.working_days, s.holidays, s.dispatch_days
-    ) AS DATE) AS deadline_day
+    s.time_zone
   FROM order_lines AS o
   LEFT JOIN sites AS s ON s.site = o.site
   WHERE NOT EXISTS (
@@ -37,7 +34,9 @@ WITH departures AS (
   )
 )
 SELECT
-  d.*, g.gone_out_at,
+  d.order_id, d.order_line, d.customer_id, d.site, d.sku, d.ordered_quantity, d.uom, d.released_at, d.deadline,
+  local_date(d.deadline, d.time_zone) AS deadline_day,
+  g.gone_out_at,
   coalesce(d.deadline < watermark(), false) AS deadline_passed,
   coalesce(g.gone_out_at <= d.deadline, false) AS on_time
 FROM dated AS d

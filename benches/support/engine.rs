@@ -65,7 +65,7 @@ impl Engine {
     /// The jobs over empty sources, then the master data taken in; `contract` is the events'.
     pub async fn new(contract: &str, workload: &Workload) -> Self {
         let contracts = [contract, include_str!("../contracts/order.json"), include_str!("../contracts/customer.json")]
-            .map(|text| compiled(text));
+            .map(compiled);
         let tables: TableSchemas = ["milestones", "orders", "customers"]
             .iter()
             .zip(&contracts)

@@ -27,8 +27,7 @@ impl EpochLog {
             Error::caused(ErrorKind::Unavailable, format!("opening the epoch log `{}`", path.display()), error)
         };
         std::fs::create_dir_all(directory).map_err(failed)?;
-        let mut file =
-            OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
+        let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
         let (records, length) = read(&mut file, &path)?;
         file.set_len(length).map_err(failed)?;
         Ok((Self { file, path }, records))
@@ -90,7 +89,11 @@ fn read(file: &mut File, path: &Path) -> Result<(Vec<EpochRecord>, u64)> {
             return Ok((records, length));
         }
         let record: EpochRecord = serde_json::from_slice(&line).map_err(|error| {
-            Error::caused(ErrorKind::Corrupt, format!("reading record {} of `{}`", records.len() + 1, path.display()), error)
+            Error::caused(
+                ErrorKind::Corrupt,
+                format!("reading record {} of `{}`", records.len() + 1, path.display()),
+                error,
+            )
         })?;
         let expected = records.last().map_or(1, |last| last.epoch.0 + 1);
         if record.epoch.0 != expected {
@@ -119,16 +122,29 @@ impl HomeLock {
             Error::caused(ErrorKind::Unavailable, format!("locking `{}`", directory.display()), error)
         };
         std::fs::create_dir_all(directory).map_err(failed)?;
-        let file = OpenOptions::new().write(true).create(true).truncate(false).open(&path).map_err(failed)?;
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(failed)?;
         match file.try_lock() {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(std::fs::TryLockError::WouldBlock) => Err(Error::new(
-                ErrorKind::Fenced,
-                format!("another process runs this pipeline in `{}`; ask it with `milepost status`, or give `--home` another folder", directory.display()),
-            )),
+            Ok(()) => {
+                file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(failed)?;
+                Ok(Self { _file: file })
+            }
+            Err(std::fs::TryLockError::WouldBlock) => Err(held(&mut file, directory)),
             Err(std::fs::TryLockError::Error(error)) => Err(failed(error)),
         }
     }
+}
+
+/// The refusal, with the process that holds the lock as far as it can be read.
+fn held(file: &mut File, directory: &Path) -> Error {
+    let mut holder = String::new();
+    let known = std::io::Read::read_to_string(file, &mut holder).is_ok() && !holder.is_empty();
+    let process = if known { format!("process {holder}") } else { "another process".to_owned() };
+    let doing = format!(
+        "{process} runs this pipeline in `{}`; ask it with `milepost status`, or give `--home` another folder",
+        directory.display()
+    );
+    Error::new(ErrorKind::Fenced, doing)
 }
 
 #[cfg(test)]

@@ -36,7 +36,8 @@ pub(super) fn build(
     }
     let calls = calls.iter().map(|call| used.call(call)).collect::<Built<Vec<_>>>()?;
     let narrowed = compiler.select(input, &used.expressions)?;
-    let mut plan = Accumulators { input: &narrowed.schema, done: Vec::new(), ordered: Vec::new(), recomputed: Vec::new() };
+    let mut plan =
+        Accumulators { input: &narrowed.schema, done: Vec::new(), ordered: Vec::new(), recomputed: Vec::new() };
     for (output, call) in calls.iter().enumerate() {
         plan.add(output, call, schema.field(groups.len() + output).data_type())?;
     }
@@ -85,11 +86,16 @@ impl Used {
             return Err(DataFusionError::Internal(format!("not an aggregate call: {call}")).into());
         };
         let counts_all = function.func.name() == "count"
-            && function.params.args.iter().all(|argument| matches!(argument, Expr::Literal(value, _) if !value.is_null()));
+            && function
+                .params
+                .args
+                .iter()
+                .all(|argument| matches!(argument, Expr::Literal(value, _) if !value.is_null()));
         let integer = function.params.args.first().and_then(|argument| cast_integer(argument, &self.schema)).cloned();
-        let integers = function.func.name() == "avg" && integer.is_some();
+        let integers = function.func.name() == "avg" && !function.params.distinct && integer.is_some();
         let mut rewritten = function.clone();
-        let literal_after_first = |position: usize, argument: &Expr| position > 0 && matches!(argument, Expr::Literal(..));
+        let literal_after_first =
+            |position: usize, argument: &Expr| position > 0 && matches!(argument, Expr::Literal(..));
         rewritten.params.args = function
             .params
             .args
@@ -97,7 +103,11 @@ impl Used {
             .enumerate()
             .map(|(position, argument)| {
                 let argument = integer.as_ref().filter(|_| integers).unwrap_or(argument);
-                if counts_all || literal_after_first(position, argument) { argument.clone() } else { self.column(argument) }
+                if counts_all || literal_after_first(position, argument) {
+                    argument.clone()
+                } else {
+                    self.column(argument)
+                }
             })
             .collect();
         rewritten.params.filter = function.params.filter.as_ref().map(|filter| Box::new(self.column(filter)));
@@ -146,8 +156,9 @@ struct Accumulators<'a> {
 
 impl Accumulators<'_> {
     fn index(&self, expression: &Expr) -> Built<usize> {
-        super::compile::column_index(expression, self.input)
-            .ok_or_else(|| DataFusionError::Internal(format!("`{expression}` is not a column of an aggregation")).into())
+        super::compile::column_index(expression, self.input).ok_or_else(|| {
+            DataFusionError::Internal(format!("`{expression}` is not a column of an aggregation")).into()
+        })
     }
 
     fn add(&mut self, output: usize, call: &Call, result: &DataType) -> Built<()> {
@@ -265,6 +276,17 @@ impl Accumulators<'_> {
 
     /// Keeps the group's rows, and lets DataFusion's own accumulator compute touched groups anew.
     fn recompute(&mut self, output: usize, call: &Call, filter: Option<usize>) -> Built<()> {
+        if !RECOMPUTED.contains(&call.text.as_str()) || self.sums_floats(call) {
+            return Err(Refusal::new(
+                format!(
+                    "`{}` with these arguments depends on the order of the rows, or can't be kept up to date yet",
+                    call.text
+                ),
+                format!("{HELD}; of exact numbers, not of floating-point ones"),
+                call.text.clone(),
+            )
+            .into());
+        }
         let expression = Expr::AggregateFunction(call.function.clone());
         let context = PhysicalPlanningContext::default();
         let props = ExecutionProps::new();
@@ -275,7 +297,7 @@ impl Accumulators<'_> {
         if arguments.len() != call.function.params.args.len() {
             return Err(Refusal::new(
                 format!("`{}` with these arguments can't be kept up to date yet", call.text),
-                "use count, sum, avg, min, max, bool_and, bool_or, first_value, last_value or array_agg",
+                HELD,
                 call.text.clone(),
             )
             .into());
@@ -302,6 +324,14 @@ impl Accumulators<'_> {
         Ok(())
     }
 
+    /// A sum of doubles depends on the order in which they are added.
+    fn sums_floats(&self, call: &Call) -> bool {
+        let float = |argument: &Expr| {
+            self.index(argument).is_ok_and(|column| self.input.field(column).data_type().is_floating())
+        };
+        matches!(call.text.as_str(), "sum" | "avg") && call.function.params.args.first().is_some_and(float)
+    }
+
     fn finish(mut self) -> Built<Vec<Box<dyn Accumulate>>> {
         for plan in self.ordered {
             let types: Vec<DataType> =
@@ -324,3 +354,24 @@ impl OrderedPlan {
         }
     }
 }
+
+/// Aggregates whose result follows from the multiset of a group's rows, or from its declared order, to the last bit.
+const RECOMPUTED: [&str; 15] = [
+    "array_agg",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "count",
+    "first_value",
+    "last_value",
+    "max",
+    "median",
+    "min",
+    "nth_value",
+    "percentile_cont",
+    "string_agg",
+    "sum",
+];
+
+const HELD: &str = "use count, sum, avg, min, max, median, bool_and, bool_or, first_value, last_value or array_agg";

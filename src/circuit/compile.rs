@@ -11,8 +11,8 @@ use datafusion::logical_expr::{
     Aggregate as AggregatePlan, Distinct, EmptyRelation, Expr, LogicalPlan, Union as UnionPlan, Values,
 };
 
-use crate::diagnostic::{Diagnostic, Diagnostics};
-use crate::plan::{PlannedJob, Refusal, Relation, TableSchemas, watermark_comparison};
+use crate::diagnostic::{Diagnostic, Diagnostics, SourceText};
+use crate::plan::{PlannedJob, Refusal, Relation, TableSchemas, explain, watermark_comparison};
 use crate::state::{Arrangement, Delta, NullKeys};
 
 use super::expression::{Compiled, row_schema};
@@ -68,7 +68,7 @@ impl From<Refusal> for Problem {
 pub fn compile(
     sources: &TableSchemas,
     jobs: &[PlannedJob],
-    files: &dyn Fn(usize) -> Arc<crate::diagnostic::SourceText>,
+    files: &dyn Fn(usize) -> Arc<SourceText>,
 ) -> Result<Circuit, Diagnostics> {
     let mut compiler = Compiler { nodes: Vec::new(), tables: Vec::new(), job: None, recomputed: Vec::new() };
     let mut source_nodes = Vec::new();
@@ -100,7 +100,7 @@ pub fn compile(
                 compiled.push(done);
             }
             Err(Problem::Refused(refusal)) => problems.push(refusal.diagnose(&files(job.job))),
-            Err(Problem::Failed(error)) => problems.push(unsupported(&error).diagnose(&files(job.job))),
+            Err(Problem::Failed(error)) => problems.push(unsupported(&error, &files(job.job))),
         }
     }
     if !problems.is_empty() {
@@ -109,12 +109,15 @@ pub fn compile(
     Ok(Circuit { nodes: compiler.nodes, sources: source_nodes, jobs: compiled, started: false, watermark: None })
 }
 
-fn unsupported(error: &DataFusionError) -> Refusal {
-    Refusal::new(
-        format!("this can't be kept up to date: {}", error.find_root().strip_backtrace()),
-        "write it with joins, filters, UNION ALL and GROUP BY",
+fn unsupported(error: &DataFusionError, file: &Arc<SourceText>) -> Diagnostic {
+    let explained = explain(error, &file.text);
+    let refusal = Refusal::new(
+        format!("this can't be kept up to date: {}", explained.message),
+        explained.help.unwrap_or_else(|| "write it with joins, filters, UNION ALL and GROUP BY".to_owned()),
         "select",
-    )
+    );
+    let found = refusal.diagnose(file);
+    Diagnostic { span: explained.span.unwrap_or_else(|| found.span.clone()), ..found }
 }
 
 /// Nodes as they are made; a node's inputs stand before it.
@@ -199,7 +202,9 @@ impl Compiler {
     /// The node of a plan; its rows have the plan's columns.
     pub(super) fn build(&mut self, plan: &LogicalPlan) -> Built<usize> {
         match plan {
-            LogicalPlan::Projection(projection) => self.projection(&projection.input, &projection.expr, &projection.schema),
+            LogicalPlan::Projection(projection) => {
+                self.projection(&projection.input, &projection.expr, &projection.schema)
+            }
             LogicalPlan::Filter(filter) => self.filter(&filter.input, &filter.predicate),
             LogicalPlan::SubqueryAlias(alias) => self.build(&alias.input),
             LogicalPlan::TableScan(scan) => self.scan(scan),
@@ -233,7 +238,8 @@ impl Compiler {
         if found.is_empty() {
             return Ok((input, rewritten));
         }
-        let fields: Vec<(String, DataType)> = (0..found.len()).map(|flag| (flag_name(flag), DataType::Boolean)).collect();
+        let fields: Vec<(String, DataType)> =
+            (0..found.len()).map(|flag| (flag_name(flag), DataType::Boolean)).collect();
         let schema = Arc::new(extended(&input.schema, &fields)?);
         let comparisons = found
             .into_iter()
@@ -247,11 +253,15 @@ impl Compiler {
 
     fn projection(&mut self, plan: &LogicalPlan, expressions: &[Expr], schema: &DFSchemaRef) -> Built<usize> {
         let (input, expressions) = self.input(plan, expressions.to_vec())?;
-        let columns: Option<Vec<usize>> = expressions.iter().map(|expression| column_index(expression, &input.schema)).collect();
+        let columns: Option<Vec<usize>> =
+            expressions.iter().map(|expression| column_index(expression, &input.schema)).collect();
         let output = match columns {
             Some(columns) => Output::Columns(columns),
             None => Output::Expressions(
-                expressions.iter().map(|expression| Compiled::new(expression, &input.schema)).collect::<Result<_, _>>()?,
+                expressions
+                    .iter()
+                    .map(|expression| Compiled::new(expression, &input.schema))
+                    .collect::<Result<_, _>>()?,
             ),
         };
         Ok(self.map(input.node, None, output, row_schema(schema)))
@@ -289,18 +299,13 @@ impl Compiler {
 
     fn join(&mut self, join: &JoinPlan) -> Built<usize> {
         if join.on.is_empty() {
-            return Err(Refusal::new(
-                "a join without an equality between its two sides can't be kept up to date yet",
-                "join on a column that both sides share; put a bound into the data and join on it",
-                "join",
-            )
-            .into());
+            return Err(refuse_join(join).into());
         }
         if join.null_aware {
             return Err(Refusal::new(
                 "`NOT IN (SELECT …)` can't be kept up to date yet: one null would empty the result",
                 "write `NOT EXISTS (SELECT … WHERE …)`",
-                "in",
+                "not in|in",
             )
             .into());
         }
@@ -328,7 +333,8 @@ impl Compiler {
             Some(predicate) => {
                 let input = Input { node, schema: Arc::clone(&join.schema) };
                 let (input, predicates) = self.with_flags(input, vec![predicate])?;
-                let compiled = predicates.first().map(|predicate| Compiled::new(predicate, &input.schema)).transpose()?;
+                let compiled =
+                    predicates.first().map(|predicate| Compiled::new(predicate, &input.schema)).transpose()?;
                 let columns = (0..join.schema.fields().len()).collect();
                 Ok(self.map(input.node, compiled, Output::Columns(columns), row_schema(&join.schema)))
             }
@@ -386,7 +392,8 @@ impl Compiler {
         let schema = row_schema(&empty.schema);
         let rows = usize::from(empty.produce_one_row);
         let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(rows));
-        let columns = schema.fields().iter().map(|field| arrow::array::new_null_array(field.data_type(), rows)).collect();
+        let columns =
+            schema.fields().iter().map(|field| arrow::array::new_null_array(field.data_type(), rows)).collect();
         let batch = arrow::record_batch::RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)
             .map_err(DataFusionError::from)?;
         Ok(self.constant(Delta::insertions(batch), schema))
@@ -424,6 +431,51 @@ impl Compiler {
     }
 }
 
+/// Refuses a join without equalities, at the table that it joins.
+fn refuse_join(join: &JoinPlan) -> Refusal {
+    let of_subquery = matches!(
+        join.join_type,
+        JoinType::LeftSemi
+            | JoinType::RightSemi
+            | JoinType::LeftAnti
+            | JoinType::RightAnti
+            | JoinType::LeftMark
+            | JoinType::RightMark
+    );
+    if of_subquery {
+        return Refusal::new(
+            "this subquery shares no equality with the query around it, so it can't be kept up to date yet",
+            "relate the two by an equality in its WHERE, as in `b.key = a.key`",
+            "exists|in ( select|( select|join",
+        );
+    }
+    let mut words = String::new();
+    for name in join
+        .right
+        .schema()
+        .iter()
+        .filter_map(|(table, _)| table)
+        .take(1)
+        .map(TableReference::table)
+        .chain(scanned(&join.right))
+    {
+        words.push_str(&format!("join {name}|"));
+    }
+    Refusal::new(
+        "a join without an equality between its two sides can't be kept up to date yet",
+        "join on a column that both sides share; to join one row to all, give both sides a column `1 AS one`",
+        words + "join lateral|lateral|join|from",
+    )
+}
+
+/// The first table that a plan scans.
+fn scanned(plan: &LogicalPlan) -> Option<&str> {
+    match plan {
+        LogicalPlan::TableScan(scan) => Some(scan.table_name.table()),
+        other => other.inputs().into_iter().find_map(scanned),
+    }
+}
+
 fn refuse_node(plan: &LogicalPlan) -> Refusal {
     match plan {
         LogicalPlan::Window(_) => Refusal::new(
@@ -434,23 +486,26 @@ fn refuse_node(plan: &LogicalPlan) -> Refusal {
         LogicalPlan::Limit(_) | LogicalPlan::Sort(_) => Refusal::new(
             "LIMIT can't be kept up to date yet",
             "leave it out of the job, and use it in a `query` over the job's table",
-            "limit",
+            "limit|offset|fetch|top",
         ),
-        LogicalPlan::Unnest(_) => Refusal::new(
-            "UNNEST can't be kept up to date yet",
-            "let the source deliver one row an element",
-            "unnest",
-        ),
-        LogicalPlan::RecursiveQuery(_) => {
-            Refusal::new("recursive queries can't be kept up to date", "write the steps as jobs of their own", "recursive")
+        LogicalPlan::Unnest(_) => {
+            Refusal::new("UNNEST can't be kept up to date yet", "let the source deliver one row an element", "unnest")
         }
+        LogicalPlan::RecursiveQuery(_) => Refusal::new(
+            "recursive queries can't be kept up to date",
+            "write the steps as jobs of their own",
+            "recursive",
+        ),
         LogicalPlan::Distinct(_) => Refusal::new(
             "DISTINCT ON can't be kept up to date yet",
             "use GROUP BY with `first_value(… ORDER BY …)`",
             "distinct",
         ),
         other => Refusal::new(
-            format!("`{}` can't be kept up to date", other.display().to_string().split_whitespace().next().unwrap_or("this")),
+            format!(
+                "`{}` can't be kept up to date",
+                other.display().to_string().split_whitespace().next().unwrap_or("this")
+            ),
             "write it with joins, filters, UNION ALL and GROUP BY",
             "select",
         ),
@@ -469,20 +524,20 @@ fn refuse_expression(expression: &Expr) -> Built<()> {
             )),
             Expr::ScalarSubquery(_) => Some(Refusal::new(
                 "a subquery as a value can't be kept up to date yet",
-                "join the subquery's rows instead",
-                "select",
+                "join the subquery's rows instead; to join one row to all, give both sides a column `1 AS one`",
+                "( select|select",
             )),
             Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) | Expr::OuterReferenceColumn(..) => {
                 Some(Refusal::new(
                     "this subquery can't be turned into a join",
                     "relate it to the outer query by equalities in its WHERE, or write the join",
-                    "select",
+                    "exists|in ( select|( select|select",
                 ))
             }
             Expr::GroupingSet(_) => Some(Refusal::new(
                 "GROUPING SETS, CUBE and ROLLUP can't be kept up to date yet",
                 "write one SELECT a grouping, with UNION ALL between them",
-                "by",
+                "grouping sets|rollup|cube|group by",
             )),
             _ => None,
         };

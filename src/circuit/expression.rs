@@ -27,12 +27,8 @@ pub(crate) struct Compiled {
 impl Compiled {
     /// Compiles an expression over rows of `schema`.
     pub(crate) fn new(expression: &Expr, schema: &DFSchema) -> Result<Self> {
-        let compiled = create_physical_expr(
-            expression,
-            schema,
-            &ExecutionProps::new(),
-            &PhysicalPlanningContext::default(),
-        )?;
+        let compiled =
+            create_physical_expr(expression, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
         Ok(Self { expression: compiled, text: expression.human_display().to_string() })
     }
 
@@ -54,13 +50,15 @@ pub(crate) fn evaluate_all(
     delta: &Delta,
     context: &mut StepContext,
 ) -> Result<(Delta, Vec<ArrayRef>)> {
-    let values: Result<Vec<ArrayRef>> = expressions.iter().map(|expression| expression.evaluate(delta.batch())).collect();
+    let values: Result<Vec<ArrayRef>> =
+        expressions.iter().map(|expression| expression.evaluate(delta.batch())).collect();
     match values {
         Ok(values) => Ok((delta.clone(), values)),
         Err(_) => {
             let good = set_failures_apart(expressions, delta, context);
             let kept = delta.filter(&good)?;
-            let values = expressions.iter().map(|expression| expression.evaluate(kept.batch())).collect::<Result<_>>()?;
+            let values =
+                expressions.iter().map(|expression| expression.evaluate(kept.batch())).collect::<Result<_>>()?;
             Ok((kept, values))
         }
     }
@@ -101,11 +99,8 @@ fn row_text(batch: &RecordBatch) -> String {
 
 /// The Arrow schema that the rows of a plan node have inside the circuit: its columns, all nullable.
 pub(crate) fn row_schema(schema: &DFSchema) -> SchemaRef {
-    let fields: Vec<Field> = schema
-        .fields()
-        .iter()
-        .map(|field| Field::new(field.name(), field.data_type().clone(), true))
-        .collect();
+    let fields: Vec<Field> =
+        schema.fields().iter().map(|field| Field::new(field.name(), field.data_type().clone(), true)).collect();
     Arc::new(Schema::new(fields))
 }
 

@@ -29,7 +29,13 @@ enum State {
     /// Every row is new.
     Append,
     /// The first row of a key; the content of each known key as a digest.
-    Unique { key: Vec<usize>, content: Vec<usize>, keys: RowConverter, contents: RowConverter, seen: HashMap<Mark, Mark> },
+    Unique {
+        key: Vec<usize>,
+        content: Vec<usize>,
+        keys: RowConverter,
+        contents: RowConverter,
+        seen: HashMap<Mark, Mark>,
+    },
     /// The latest row of each key, tombstones included.
     Upsert { key: Vec<usize>, order_by: Option<usize>, deleted: Option<usize>, latest: Arrangement },
 }
@@ -55,7 +61,9 @@ impl Intake {
     pub fn new(contract: &Contract, identity: &Identity) -> Result<Self> {
         let schema = contract.table_schema();
         let converter = |columns: &[usize]| {
-            RowConverter::new(columns.iter().map(|&column| SortField::new(schema.field(column).data_type().clone())).collect())
+            RowConverter::new(
+                columns.iter().map(|&column| SortField::new(schema.field(column).data_type().clone())).collect(),
+            )
         };
         let state = match identity {
             Identity::Append { unique } if unique.is_empty() => State::Append,
@@ -78,7 +86,10 @@ impl Intake {
                 latest: Arrangement::new(Arc::clone(&schema), key.clone(), NullKeys::Equal)?,
             },
         };
-        debug_assert!(schema.fields().len() == contract.columns.len() + SYSTEM_COLUMNS.len(), "a table is its contract and the system columns");
+        debug_assert!(
+            schema.fields().len() == contract.columns.len() + SYSTEM_COLUMNS.len(),
+            "a table is its contract and the system columns"
+        );
         Ok(Self { schema, state })
     }
 

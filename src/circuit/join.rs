@@ -70,7 +70,9 @@ impl Join {
 
     fn own(&self, side: usize) -> Own {
         match (self.kind, side) {
-            (JoinType::Left | JoinType::Full, LEFT) | (JoinType::Right | JoinType::Full, RIGHT) => Own::OuterWithoutMatch,
+            (JoinType::Left | JoinType::Full, LEFT) | (JoinType::Right | JoinType::Full, RIGHT) => {
+                Own::OuterWithoutMatch
+            }
             (JoinType::LeftAnti, LEFT) | (JoinType::RightAnti, RIGHT) => Own::WithoutMatch,
             (JoinType::LeftSemi, LEFT) | (JoinType::RightSemi, RIGHT) => Own::WithMatch,
             (JoinType::LeftMark, LEFT) | (JoinType::RightMark, RIGHT) => Own::Mark,

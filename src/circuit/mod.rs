@@ -138,12 +138,8 @@ impl Circuit {
     /// What an aggregate can't express (a sum beyond its type); the circuit must not be stepped again after that.
     pub fn step(&mut self, sources: &[Delta], watermark: Option<Micros>) -> Result<StepOutput> {
         let watermark = watermark.max(self.watermark);
-        let mut context = StepContext {
-            first: !self.started,
-            watermark_before: self.watermark,
-            watermark,
-            errors: Vec::new(),
-        };
+        let mut context =
+            StepContext { first: !self.started, watermark_before: self.watermark, watermark, errors: Vec::new() };
         let mut deltas: Vec<Delta> = Vec::with_capacity(self.nodes.len());
         for position in 0..self.nodes.len() {
             let delta = self.step_node(position, sources, &deltas, &mut context)?;

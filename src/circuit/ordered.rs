@@ -79,7 +79,12 @@ impl Ordered {
     }
 
     /// A column of one row a group: null for groups without rows.
-    fn one_each<'a>(&'a self, groups: &[u32], column: usize, pick: impl Fn(&'a Multiset) -> Option<&'a [u8]>) -> Result<ArrayRef> {
+    fn one_each<'a>(
+        &'a self,
+        groups: &[u32],
+        column: usize,
+        pick: impl Fn(&'a Multiset) -> Option<&'a [u8]>,
+    ) -> Result<ArrayRef> {
         let picked: Vec<Option<&[u8]>> = groups.iter().map(|&group| pick(&self.groups[group as usize])).collect();
         let mut next = 0_u32;
         let places: UInt32Array = picked
@@ -101,7 +106,8 @@ impl Ordered {
         let decoded = self.decode(rows)?;
         let values = decoded.get(column).ok_or_else(missing_column)?;
         let lengths = groups.iter().map(|&group| self.groups[group as usize].iter().count());
-        let filled: NullBuffer = groups.iter().map(|&group| !matches!(self.groups[group as usize], Multiset::Empty)).collect();
+        let filled: NullBuffer =
+            groups.iter().map(|&group| !matches!(self.groups[group as usize], Multiset::Empty)).collect();
         let values = arrow::compute::cast(values, field.data_type())?;
         let list = ListArray::try_new(Arc::clone(field), OffsetBuffer::from_lengths(lengths), values, Some(filled))?;
         Ok(Arc::new(list))
@@ -130,8 +136,7 @@ impl Ordered {
     }
 
     fn encode(&self, input: &RecordBatch) -> Result<Rows> {
-        let columns: Vec<ArrayRef> =
-            self.columns.iter().map(|&(column, _)| Arc::clone(input.column(column))).collect();
+        let columns: Vec<ArrayRef> = self.columns.iter().map(|&(column, _)| Arc::clone(input.column(column))).collect();
         Ok(self.converter.convert_columns(&columns)?)
     }
 }

@@ -120,7 +120,8 @@ impl Accumulate for Sum {
         let array: ArrayRef = match &self.result {
             SumResult::Count | SumResult::Sum(DataType::Int64) => Arc::new(integers(&shown)?),
             SumResult::Sum(DataType::UInt64) => Arc::new(unsigned(&shown)?),
-            SumResult::Sum(DataType::Decimal128(precision, scale)) | SumResult::MeanDecimal { precision, scale, .. } => {
+            SumResult::Sum(DataType::Decimal128(precision, scale))
+            | SumResult::MeanDecimal { precision, scale, .. } => {
                 let decimals: Decimal128Array = shown.into_iter().collect();
                 let decimals = decimals.with_precision_and_scale(*precision, *scale)?;
                 decimals.validate_decimal_precision(*precision)?;
@@ -142,7 +143,11 @@ impl Accumulate for Sum {
 impl Sum {
     #[expect(clippy::cast_precision_loss, reason = "DataFusion's avg of integers is a double")]
     fn means(&self, groups: &[u32], sums: &[Option<i128>]) -> Float64Array {
-        groups.iter().zip(sums).map(|(&group, sum)| sum.map(|sum| sum as f64 / self.counts[group as usize] as f64)).collect()
+        groups
+            .iter()
+            .zip(sums)
+            .map(|(&group, sum)| sum.map(|sum| sum as f64 / self.counts[group as usize] as f64))
+            .collect()
     }
 }
 
@@ -171,7 +176,9 @@ impl Exact {
     fn of(column: &ArrayRef) -> Result<Self> {
         let wrong = || DataFusionError::Internal(format!("no exact values in {}", column.data_type()));
         Ok(match column.data_type() {
-            DataType::UInt64 => Self::Unsigned(column.as_any().downcast_ref::<UInt64Array>().ok_or_else(wrong)?.clone()),
+            DataType::UInt64 => {
+                Self::Unsigned(column.as_any().downcast_ref::<UInt64Array>().ok_or_else(wrong)?.clone())
+            }
             DataType::Decimal128(..) => {
                 Self::Decimals(column.as_any().downcast_ref::<Decimal128Array>().ok_or_else(wrong)?.clone())
             }

@@ -53,8 +53,7 @@ fn passed(relation: Relation) -> bool {
 impl Temporal {
     /// Appends a flag for each comparison to the rows of `input`; `schema` is `input` and the flags.
     pub(crate) fn new(comparisons: Vec<Comparison>, input: &SchemaRef, schema: SchemaRef) -> Result<Self> {
-        let fields =
-            input.fields().iter().map(|field| arrow::row::SortField::new(field.data_type().clone())).collect();
+        let fields = input.fields().iter().map(|field| arrow::row::SortField::new(field.data_type().clone())).collect();
         Ok(Self {
             comparisons,
             schema,

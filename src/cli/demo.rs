@@ -56,7 +56,7 @@ pub(crate) async fn demo(arguments: Arguments) -> Outcome {
     let script = read_script(&folder)?;
     let home = arguments.home.join("demo");
     empty(&home)?;
-    let pipeline_path = folder.join(&script.pipeline);
+    let pipeline_path = plain(&folder.join(&script.pipeline));
     let mut pipeline = options::load(&pipeline_path)?;
     let events: Vec<PathBuf> = script.events.iter().map(|path| folder.join(path)).collect();
     let lines = merged(&events, &script.merge_by)?;
@@ -99,7 +99,9 @@ struct Times {
 
 /// Publishes the events, with a bounded number of acknowledgements outstanding.
 async fn publish(url: &str, pipeline: &Pipeline, script: &Script, lines: Vec<Bytes>) -> Result<()> {
-    let broken = |error: &dyn std::error::Error| Error::new(ErrorKind::Unavailable, format!("publishing the demo's events: {error}"));
+    let broken = |error: &dyn std::error::Error| {
+        Error::new(ErrorKind::Unavailable, format!("publishing the demo's events: {error}"))
+    };
     let source = pipeline.sources.iter().find(|source| *source.name == *script.source);
     let Some(Input::JetStream { stream, subjects, .. }) = source.map(|source| &source.input) else {
         return Err(Error::new(ErrorKind::Definition, format!("the demo's source `{}` is no stream", script.source)));
@@ -155,7 +157,11 @@ async fn summary(
         per_second(events, times.ran_in),
         report.epoch,
         status::instant(report.watermark_us),
-        if broker { format!("; published to the broker in {:.1} s", times.published_in.as_secs_f64()) } else { String::new() },
+        if broker {
+            format!("; published to the broker in {:.1} s", times.published_in.as_secs_f64())
+        } else {
+            String::new()
+        },
     ));
     if !broker {
         text.push_str("without a broker: the change streams were left out\n");
@@ -220,11 +226,33 @@ fn wrapped(text: &str) -> String {
 fn find_script() -> Result<PathBuf> {
     let here = current_directory();
     let program = std::env::current_exe().ok();
-    let above = |path: Option<PathBuf>| path.into_iter().flat_map(|path| path.ancestors().map(Path::to_owned).collect::<Vec<_>>());
-    let found = above(here).chain(above(program)).map(|folder| folder.join("pipelines/demo")).find(|folder| folder.join("demo.yaml").is_file());
+    let above = |path: Option<PathBuf>| {
+        path.into_iter().flat_map(|path| path.ancestors().map(Path::to_owned).collect::<Vec<_>>())
+    };
+    let found = above(here)
+        .chain(above(program))
+        .map(|folder| folder.join("pipelines/demo"))
+        .find(|folder| folder.join("demo.yaml").is_file());
     found.map(|folder| short(&folder)).ok_or_else(|| {
-        Error::new(ErrorKind::Definition, "`pipelines/demo/demo.yaml` is not above this folder: run the demo in a checkout of Milepost")
+        Error::new(
+            ErrorKind::Definition,
+            "`pipelines/demo/demo.yaml` is not above this folder: run the demo in a checkout of Milepost",
+        )
     })
+}
+
+/// The path without `..`.
+fn plain(path: &Path) -> PathBuf {
+    let mut plain = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir if plain.file_name().is_some() => {
+                plain.pop();
+            }
+            part => plain.push(part),
+        }
+    }
+    plain
 }
 
 /// The path relative to the current folder, if it lies in it.
@@ -240,9 +268,8 @@ fn current_directory() -> Option<PathBuf> {
 
 fn read_script(folder: &Path) -> Result<Script> {
     let path = folder.join("demo.yaml");
-    serde_saphyr::from_str(&read(&path)?).map_err(|error| {
-        Error::new(ErrorKind::Definition, format!("`{}`: {error}", path.display()))
-    })
+    serde_saphyr::from_str(&read(&path)?)
+        .map_err(|error| Error::new(ErrorKind::Definition, format!("`{}`: {error}", path.display())))
 }
 
 fn read(path: &Path) -> Result<String> {

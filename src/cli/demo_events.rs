@@ -53,10 +53,14 @@ mod tests {
             std::fs::write(&path, text).expect("writable");
             path
         };
-        let first = write("a", "{\"at\":\"2024-01-01T00:00:02Z\",\"n\":1}\n{broken\n{\"at\":\"2024-01-01T00:00:09Z\"}\n");
+        let first =
+            write("a", "{\"at\":\"2024-01-01T00:00:02Z\",\"n\":1}\n{broken\n{\"at\":\"2024-01-01T00:00:09Z\"}\n");
         let second = write("b", "{\"at\":\"2024-01-01T00:00:01Z\"}\n{\"at\":\"2024-01-01T01:00:02+01:00\",\"n\":2}\n");
         let lines = merged(&[first, second], "at").expect("merges");
         let texts: Vec<&str> = lines.iter().map(|line| std::str::from_utf8(line).expect("text")).collect();
-        assert_eq!(texts[1..4], ["{\"at\":\"2024-01-01T00:00:02Z\",\"n\":1}", "{broken", "{\"at\":\"2024-01-01T01:00:02+01:00\",\"n\":2}"]);
+        assert_eq!(
+            texts[1..4],
+            ["{\"at\":\"2024-01-01T00:00:02Z\",\"n\":1}", "{broken", "{\"at\":\"2024-01-01T01:00:02+01:00\",\"n\":2}"]
+        );
     }
 }

@@ -44,9 +44,11 @@ enum Command {
     #[command(after_help = "Example: milepost check pipelines/order_to_invoice.yaml")]
     Check(check::Arguments),
     /// Run a pipeline until it is stopped
-    #[command(after_help = "Examples:\n  milepost run pipelines/order_to_invoice.yaml --nats nats://localhost:4222\n  \
+    #[command(
+        after_help = "Examples:\n  milepost run pipelines/order_to_invoice.yaml --nats nats://localhost:4222\n  \
         milepost run pipelines/order_to_invoice.yaml --until-caught-up --no-publish \\\n    \
-        --source milestones=data/order_to_invoice/observed.ndjson")]
+        --source milestones=data/order_to_invoice/observed.ndjson"
+    )]
     Run(run::Arguments),
     /// Run one SELECT over upsert sources, all jobs, and milepost.dead_letters, .errors, .late, .epochs
     #[command(after_help = "Example: milepost query pipelines/order_to_invoice.yaml \\\n    \

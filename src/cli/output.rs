@@ -109,12 +109,15 @@ pub(crate) fn plain_table(header: &[String], rows: &[Vec<String>]) -> String {
         })
         .collect();
     let numeric: Vec<bool> = (0..header.len())
-        .map(|column| rows.iter().all(|row| row.get(column).is_none_or(|cell| cell.parse::<f64>().is_ok() || cell.is_empty())))
+        .map(|column| {
+            rows.iter().all(|row| row.get(column).is_none_or(|cell| cell.parse::<f64>().is_ok() || cell.is_empty()))
+        })
         .collect();
     let line = |cells: &[String]| {
-        let cells = cells.iter().zip(&widths).zip(&numeric).map(|((cell, &width), &right)| {
-            if right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-        });
+        let cells =
+            cells.iter().zip(&widths).zip(&numeric).map(|((cell, &width), &right)| {
+                if right { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
+            });
         format!("  {}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
     std::iter::once(line(header)).chain(rows.iter().map(|row| line(row))).collect()

@@ -30,7 +30,11 @@ pub(crate) fn path(arguments: &Arguments) -> Outcome {
             output::print_bytes(lines.as_bytes())
         }
         None => {
-            complain(&format!("no version of `{}` was written under `{}` yet", arguments.job, arguments.common.home.display()));
+            complain(&format!(
+                "no version of `{}` was written under `{}` yet",
+                arguments.job,
+                arguments.common.home.display()
+            ));
             Err(Failure::No)
         }
     }

@@ -36,7 +36,11 @@ pub(crate) async fn query(arguments: &Arguments) -> Outcome {
     output::print_rows(&schema, &rows, arguments.format)
 }
 
-async fn ask_or_read(pipeline: &Pipeline, common: &Common, sql: &str) -> Result<(SchemaRef, Vec<RecordBatch>), Failure> {
+async fn ask_or_read(
+    pipeline: &Pipeline,
+    common: &Common,
+    sql: &str,
+) -> Result<(SchemaRef, Vec<RecordBatch>), Failure> {
     let directory = state_directory(&common.home, &pipeline.name);
     if let Some(Reply::Rows(schema, rows)) = ask(&directory, &Request::Query(sql.to_owned())).await? {
         return Ok((schema, rows));

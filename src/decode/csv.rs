@@ -108,9 +108,8 @@ fn bounded(plan: &Plan, kind: &Kind, slot: Slot, message: &str, scratch: &mut Sc
 
 /// An object or array stands in its cell as JSON.
 fn read_json(plan: &Plan, property: &Property, text: &str, scratch: &mut Scratch) -> Checked<Slot> {
-    let json: &RawValue = serde_json::from_str(text).map_err(|error| {
-        Fault::new(rule::INVALID_JSON, format!("`{}` is not JSON: {error}", shorten(text)))
-    })?;
+    let json: &RawValue = serde_json::from_str(text)
+        .map_err(|error| Fault::new(rule::INVALID_JSON, format!("`{}` is not JSON: {error}", shorten(text))))?;
     Reader { plan, message: "", scratch }.value(property, json.get(), 1).map_err(Fault::of_part)
 }
 
@@ -185,7 +184,11 @@ mod tests {
     #[test]
     fn fields_are_those_of_rfc_4180() {
         let check = |record: &str, expected: Result<&[&str], &str>| {
-            assert_eq!(texts(record), expected.map(|texts| texts.iter().map(|text| (*text).to_owned()).collect()), "{record}");
+            assert_eq!(
+                texts(record),
+                expected.map(|texts| texts.iter().map(|text| (*text).to_owned()).collect()),
+                "{record}"
+            );
         };
         check("a,b,c", Ok(&["a", "b", "c"]));
         check(",", Ok(&["", ""]));

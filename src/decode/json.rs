@@ -54,7 +54,10 @@ impl<'r, 'b> Reader<'r, 'b> {
         };
         let texts = self.texts();
         allowed.iter().copied().find(|constant| texts.same(constant, &slot)).ok_or_else(|| {
-            Fault::new(rule::NOT_IN_ENUM, format!("`{}` is none of the values allowed", shorten(shown.trim_matches('"'))))
+            Fault::new(
+                rule::NOT_IN_ENUM,
+                format!("`{}` is none of the values allowed", shorten(shown.trim_matches('"'))),
+            )
         })
     }
 

@@ -197,9 +197,8 @@ fn message_text(body: &[u8]) -> Checked<&str> {
         let reason = format!("the message has {} bytes, more than {MESSAGE_BYTES_MAX}", body.len());
         return Err(Fault::new(rule::MESSAGE_TOO_LARGE, reason));
     }
-    let text = std::str::from_utf8(body).map_err(|error| {
-        Fault::at_byte(error.valid_up_to(), rule::INVALID_UTF8, "the message is not UTF-8")
-    })?;
+    let text = std::str::from_utf8(body)
+        .map_err(|error| Fault::at_byte(error.valid_up_to(), rule::INVALID_UTF8, "the message is not UTF-8"))?;
     if text.trim_matches(WHITE_SPACE).is_empty() {
         return Err(Fault::new(rule::EMPTY_MESSAGE, "the message is empty"));
     }

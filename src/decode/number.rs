@@ -31,9 +31,7 @@ impl<'a> Numeral<'a> {
                 format!("`{}` has {} characters, more than {NUMBER_BYTES_MAX}", shorten(text), text.len()),
             ));
         }
-        Self::scan(text).ok_or_else(|| {
-            Fault::new(rule::INVALID_NUMBER, format!("`{}` is not a number", shorten(text)))
-        })
+        Self::scan(text).ok_or_else(|| Fault::new(rule::INVALID_NUMBER, format!("`{}` is not a number", shorten(text))))
     }
 
     fn scan(text: &'a str) -> Option<Self> {
@@ -91,10 +89,13 @@ impl<'a> Numeral<'a> {
     /// The unscaled value at `scale`, exactly.
     pub(crate) fn decimal(&self, precision: u8, scale: i8) -> Checked<Slot> {
         self.unscaled(i64::from(scale), usize::from(precision)).map(Slot::Decimal).map_err(|misfit| match misfit {
-            Misfit::Fraction => self.fault(rule::DECIMAL_SCALE, format!("has more than {scale} digits behind the point")),
-            Misfit::Digits => {
-                self.fault(rule::DECIMAL_PRECISION, format!("does not fit a decimal of {precision} digits, {scale} behind the point"))
+            Misfit::Fraction => {
+                self.fault(rule::DECIMAL_SCALE, format!("has more than {scale} digits behind the point"))
             }
+            Misfit::Digits => self.fault(
+                rule::DECIMAL_PRECISION,
+                format!("does not fit a decimal of {precision} digits, {scale} behind the point"),
+            ),
         })
     }
 
@@ -147,9 +148,8 @@ fn exponent(text: &[u8]) -> Option<i64> {
     match digits(rest) {
         ([], _) | (_, [_, ..]) => None,
         (digits, []) => {
-            let size = digits.iter().fold(0, |size: i64, digit| {
-                (size * 10 + i64::from(digit - b'0')).min(EXPONENT_MAX)
-            });
+            let size =
+                digits.iter().fold(0, |size: i64, digit| (size * 10 + i64::from(digit - b'0')).min(EXPONENT_MAX));
             Some(sign * size)
         }
     }
@@ -210,7 +210,9 @@ mod tests {
         check("1000000000000000", Err(rule::DECIMAL_PRECISION));
         check(&"9".repeat(100), Err(rule::DECIMAL_PRECISION));
         check(&"9".repeat(100_000), Err(rule::NUMBER_TOO_LONG));
-        for text in ["", "-", "+1", "01", ".5", "5.", "1e", "1e+", "1.e1", "NaN", "Infinity", "1 ", " 1", "0x1", "1_000", "１"] {
+        for text in
+            ["", "-", "+1", "01", ".5", "5.", "1e", "1e+", "1.e1", "NaN", "Infinity", "1 ", " 1", "0x1", "1_000", "１"]
+        {
             check(text, Err(rule::INVALID_NUMBER));
         }
     }

@@ -15,7 +15,10 @@ use crate::definition::contract::{Column, Condition, Kind, Value};
 fn schema_of(contract: &Contract) -> Json {
     let name = |at: &usize| contract.columns[*at].name.clone();
     let conditions = contract.conditions.iter().map(|condition| {
-        let when = condition.when.iter().map(|(at, values)| (name(at), json!({ "enum": values.iter().map(constant).collect::<Vec<_>>() })));
+        let when = condition
+            .when
+            .iter()
+            .map(|(at, values)| (name(at), json!({ "enum": values.iter().map(constant).collect::<Vec<_>>() })));
         let present: Vec<_> = condition.when.iter().map(|(at, _)| name(at)).collect();
         let bounds = condition.bounds.iter().map(|(at, kind)| (name(at), bounds_of(kind)));
         json!({
@@ -35,7 +38,8 @@ fn schema_of(contract: &Contract) -> Json {
 }
 
 fn object_schema(columns: &[Column], additional: bool) -> Json {
-    let properties: Map<_, _> = columns.iter().map(|column| (column.name.clone(), column_schema(column, additional))).collect();
+    let properties: Map<_, _> =
+        columns.iter().map(|column| (column.name.clone(), column_schema(column, additional))).collect();
     let required: Vec<_> = columns.iter().filter(|column| column.required).map(|column| &column.name).collect();
     json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": additional })
 }
@@ -51,7 +55,9 @@ fn column_schema(column: &Column, additional: bool) -> Json {
 fn kind_schema(kind: &Kind, nullable: bool, additional: bool) -> Json {
     let mut schema = match kind {
         Kind::Object(columns) => object_schema(columns, additional),
-        Kind::Array { element, nullable } => json!({ "type": "array", "items": kind_schema(element, *nullable, additional) }),
+        Kind::Array { element, nullable } => {
+            json!({ "type": "array", "items": kind_schema(element, *nullable, additional) })
+        }
         scalar => bounds_of(scalar),
     };
     if nullable {
@@ -146,14 +152,20 @@ fn likely() -> impl Strategy<Value = String> {
         "c" => prop::sample::select(vec!["1", "300", "-3", "2e0", "0"]),
         "d" => prop::sample::select(vec!["1.5", "null", "-2.5", "1e6"]),
         "e" => prop::sample::select(vec!["true", "false"]),
-        "f" => prop::sample::select(vec!["{\"a\":\"x\"}", "{\"b\":null,\"a\":\"äöü\"}", "{\"a\":\"x\",\"b\":3,\"z\":[]}", "{}"]),
+        "f" => prop::sample::select(vec![
+            "{\"a\":\"x\"}",
+            "{\"b\":null,\"a\":\"äöü\"}",
+            "{\"a\":\"x\",\"b\":3,\"z\":[]}",
+            "{}",
+        ]),
         "g" => prop::sample::select(vec!["[]", "[1,null,5]", "[6]", "[1.0]"]),
         "h" => prop::sample::select(vec!["\"2024-02-29\"", "\"1999-12-31\""]),
         "i" => prop::sample::select(vec!["1", "2.0", "3"]),
         _ => prop::sample::select(vec!["{\"y\":[{}]}", "1e2"]),
     };
     (names, b).prop_flat_map(move |(names, b)| {
-        let values: Vec<_> = names.iter().map(|name| prop_oneof![6 => fitting(name).prop_map(str::to_owned), 1 => value()]).collect();
+        let values: Vec<_> =
+            names.iter().map(|name| prop_oneof![6 => fitting(name).prop_map(str::to_owned), 1 => value()]).collect();
         values.prop_map(move |values| {
             let items: Vec<_> = names.iter().zip(&values).map(|(name, value)| format!(",\"{name}\":{value}")).collect();
             format!("{{\"a\":\"x\",\"b\":{b}{}}}", items.concat())

@@ -161,12 +161,10 @@ mod tests {
     #[test]
     fn byte_place_stays_when_seen_from_outside() {
         let fault = Fault::at_byte(17, INVALID_JSON, "expected value").inside("a");
-        assert_eq!(fault.rejection(2), Rejection {
-            index: 2,
-            place: "byte 17".into(),
-            rule: INVALID_JSON,
-            reason: "expected value".into(),
-        });
+        assert_eq!(
+            fault.rejection(2),
+            Rejection { index: 2, place: "byte 17".into(), rule: INVALID_JSON, reason: "expected value".into() }
+        );
     }
 
     #[test]

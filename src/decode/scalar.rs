@@ -16,13 +16,12 @@ pub(crate) fn from_json(kind: &Kind, token: &str, message: &str, scratch: &mut S
             };
             Ok(Slot::Text(text))
         }
-        (
-            Kind::Decimal { .. } | Kind::Timestamp { .. } | Kind::Date | Kind::Time | Kind::Duration,
-            [b'"', ..],
-        ) => match plain_text(token) {
-            Some(plain) => from_text(kind, plain),
-            None => from_text(kind, &unescape(token)?),
-        },
+        (Kind::Decimal { .. } | Kind::Timestamp { .. } | Kind::Date | Kind::Time | Kind::Duration, [b'"', ..]) => {
+            match plain_text(token) {
+                Some(plain) => from_text(kind, plain),
+                None => from_text(kind, &unescape(token)?),
+            }
+        }
         (Kind::Integer { .. } | Kind::Number { .. } | Kind::Decimal { .. }, [b'-' | b'0'..=b'9', ..]) => {
             from_text(kind, token)
         }
@@ -87,9 +86,8 @@ pub(crate) fn plain_text(token: &str) -> Option<&str> {
 
 /// A JSON string token's text, escapes resolved.
 pub(crate) fn unescape(token: &str) -> Checked<String> {
-    serde_json::from_str(token).map_err(|_| {
-        Fault::new(rule::LONE_SURROGATE, format!("`{}` has half of a surrogate pair", shorten(token)))
-    })
+    serde_json::from_str(token)
+        .map_err(|_| Fault::new(rule::LONE_SURROGATE, format!("`{}` has half of a surrogate pair", shorten(token))))
 }
 
 /// The fault of a value that is of another JSON type.

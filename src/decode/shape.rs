@@ -90,7 +90,9 @@ impl Shape {
     pub(crate) fn require(&self, slots: &[Slot]) -> Checked<()> {
         for (property, slot) in self.properties.iter().zip(slots) {
             if property.required && slot.is_absent() {
-                return Err(Fault::new(rule::REQUIRED, format!("`{}` is required", property.name)).inside(&property.name));
+                return Err(
+                    Fault::new(rule::REQUIRED, format!("`{}` is required", property.name)).inside(&property.name)
+                );
             }
         }
         Ok(())
@@ -187,7 +189,9 @@ fn constant(kind: &Kind, value: &Value, texts: &mut String) -> Slot {
         (Kind::Boolean, Value::Boolean(value)) => Some(Slot::Boolean(*value)),
         (Kind::Number { .. }, Value::Number(value)) => Some(Slot::Number(*value)),
         (Kind::Decimal { .. }, Value::Decimal(value)) => Some(Slot::Decimal(*value)),
-        (Kind::Integer { .. } | Kind::Timestamp { .. } | Kind::Time, Value::Integer(value)) => Some(Slot::Integer(*value)),
+        (Kind::Integer { .. } | Kind::Timestamp { .. } | Kind::Time, Value::Integer(value)) => {
+            Some(Slot::Integer(*value))
+        }
         (Kind::Date, Value::Integer(value)) => i32::try_from(*value).ok().map(Slot::Date),
         (kind, Value::Text(text)) => scalar::from_text(kind, text).ok(),
         (kind, Value::Integer(value)) => scalar::from_text(kind, &value.to_string()).ok(),

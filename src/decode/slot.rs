@@ -25,9 +25,16 @@ pub(crate) enum Slot {
     Decimal(i128),
     /// Days since 1970-01-01.
     Date(i32),
-    Duration { months: i32, days: i32, nanoseconds: i64 },
+    Duration {
+        months: i32,
+        days: i32,
+        nanoseconds: i64,
+    },
     /// An object's properties in the contract's order, or an array's elements: a range of the arena.
-    Many { start: usize, len: usize },
+    Many {
+        start: usize,
+        len: usize,
+    },
 }
 
 impl Slot {

@@ -49,7 +49,11 @@ pub(super) fn contract() -> Contract {
         description: None,
         columns: vec![
             Column { required: true, ..column("id", Kind::Text { max_length: Some(4) }) },
-            Column { default: Some(texts(&["A"])[0].clone()), allowed: Some(texts(&["A", "B"])), ..column("kind", text()) },
+            Column {
+                default: Some(texts(&["A"])[0].clone()),
+                allowed: Some(texts(&["A", "B"])),
+                ..column("kind", text())
+            },
             Column { nullable: true, ..column("flag", Kind::Boolean) },
             column("count", integer(Some(-5), Some(1_000))),
             column("big", integer(None, None)),
@@ -142,7 +146,10 @@ fn check_property(property: &str, expected: Result<&str, (&str, &str)>) {
 #[test]
 fn event_becomes_a_row_with_defaults_and_system_columns() {
     check(r#"{"id":"a"}"#, Ok("id=a kind=A"));
-    check(" {\"kind\" : \"B\",\r\n\t\"id\":\"a\", \"amount\": \"0.5\", \"count\": 10} \n", Ok("id=a kind=B count=10 amount=0.500"));
+    check(
+        " {\"kind\" : \"B\",\r\n\t\"id\":\"a\", \"amount\": \"0.5\", \"count\": 10} \n",
+        Ok("id=a kind=B count=10 amount=0.500"),
+    );
     let mut decoder = Decoder::new(Arc::new(contract()), Format::Json);
     decoder.decode(&message(r#"{"id":"a"}"#), &mut Vec::new());
     decoder.decode(&RawMessage { received_at: None, ..message(r#"{"id":"b"}"#) }, &mut Vec::new());
@@ -221,7 +228,11 @@ fn nested_values_follow_the_same_rules() {
 #[test]
 fn arrays_of_objects_and_of_arrays_keep_their_structure() {
     let pair = Kind::Object(vec![column("a", integer(None, None)), column("b", array(text(), false))]);
-    let columns = vec![column("id", text()), column("pairs", array(pair, true)), column("grid", array(array(integer(None, None), false), false))];
+    let columns = vec![
+        column("id", text()),
+        column("pairs", array(pair, true)),
+        column("grid", array(array(integer(None, None), false), false)),
+    ];
     let contract = Contract { columns, conditions: Vec::new(), ..contract() };
     let good = r#"{"pairs": [{"a": 9}]}"#;
     let check = |body: &str, expected: &str| {
@@ -264,7 +275,8 @@ fn absent_property_counts_as_its_default_in_a_premise() {
 #[test]
 fn premises_of_any_kind_are_compared_by_value() {
     let mut contract = contract();
-    contract.conditions[0].when = vec![(0, vec![Value::Text("b".into()), Value::Text("a".into())]), (2, vec![Value::Null])];
+    contract.conditions[0].when =
+        vec![(0, vec![Value::Text("b".into()), Value::Text("a".into())]), (2, vec![Value::Null])];
     check_in(&contract, r#"{"id":"\u0061"}"#, Err(("/amount", rule::REQUIRED)));
     check_in(&contract, r#"{"id":"a","flag":true}"#, Ok("id=a kind=A flag=true"));
     check_in(&contract, r#"{"id":"c"}"#, Ok("id=c kind=A"));
@@ -276,7 +288,10 @@ fn decoder_starts_anew_after_finish() {
     for round in 0..3 {
         assert_eq!(decoder.finish().num_rows(), 0);
         for id in 0..round {
-            decoder.decode(&message(format!(r#"{{"id":"{id}","place":{{"country":"DE"}},"marks":[1]}}"#)), &mut Vec::new());
+            decoder.decode(
+                &message(format!(r#"{{"id":"{id}","place":{{"country":"DE"}},"marks":[1]}}"#)),
+                &mut Vec::new(),
+            );
         }
         assert_eq!(decoder.finish().num_rows(), round);
     }

@@ -25,7 +25,10 @@ pub(crate) fn timestamp(text: &str, nanoseconds: bool) -> Checked<Slot> {
     let offset = match rest {
         [b'Z' | b'z'] => 0,
         [] => {
-            return Err(Fault::new(rule::MISSING_OFFSET, format!("`{}` has no offset such as `Z` or `+01:00`", shorten(text))));
+            return Err(Fault::new(
+                rule::MISSING_OFFSET,
+                format!("`{}` has no offset such as `Z` or `+01:00`", shorten(text)),
+            ));
         }
         rest => offset_seconds(rest).ok_or_else(invalid)?,
     };
@@ -222,11 +225,29 @@ mod tests {
         check("2023-11-14T22:13:20.5", Err(rule::MISSING_OFFSET));
         check("2023-11-14T22:13:20.1234567Z", Err(rule::TOO_PRECISE));
         for text in [
-            "", "2023", "2023-11-14", "2023-02-30T00:00:00Z", "2023-02-29T00:00:00Z", "2023-13-01T00:00:00Z",
-            "2023-00-01T00:00:00Z", "2023-01-00T00:00:00Z", "2023-01-01T24:00:00Z", "2023-01-01T00:60:00Z",
-            "2016-12-31T23:59:60Z", "2023-01-01 00:00:00Z", "2023-01-01T00:00Z", "2023-01-01T00:00:00.Z",
-            "2023-01-01T00:00:00+0100", "2023-01-01T00:00:00+01", "2023-01-01T00:00:00+24:00", "2023-01-01T00:00:00Z ",
-            "+2023-01-01T00:00:00Z", "12023-01-01T00:00:00Z", "2023-01-01T00:00:00ZZ", "20é3-01-01T00:00:00Z", "é",
+            "",
+            "2023",
+            "2023-11-14",
+            "2023-02-30T00:00:00Z",
+            "2023-02-29T00:00:00Z",
+            "2023-13-01T00:00:00Z",
+            "2023-00-01T00:00:00Z",
+            "2023-01-00T00:00:00Z",
+            "2023-01-01T24:00:00Z",
+            "2023-01-01T00:60:00Z",
+            "2016-12-31T23:59:60Z",
+            "2023-01-01 00:00:00Z",
+            "2023-01-01T00:00Z",
+            "2023-01-01T00:00:00.Z",
+            "2023-01-01T00:00:00+0100",
+            "2023-01-01T00:00:00+01",
+            "2023-01-01T00:00:00+24:00",
+            "2023-01-01T00:00:00Z ",
+            "+2023-01-01T00:00:00Z",
+            "12023-01-01T00:00:00Z",
+            "2023-01-01T00:00:00ZZ",
+            "20é3-01-01T00:00:00Z",
+            "é",
         ] {
             check(text, Err(rule::INVALID_TIMESTAMP));
         }
@@ -268,7 +289,10 @@ mod tests {
         check(duration("PT0.1234567891S"), Err(rule::TOO_PRECISE));
         check(duration("P200000000Y"), Err(rule::OUT_OF_RANGE));
         check(duration("PT3000000H"), Err(rule::OUT_OF_RANGE));
-        for text in ["", "P", "PT", "P1DT", "1D", "-P1D", "P1.5D", "P1D1M", "P1D1D", "P1W1D", "PT1.S", "PT.5S", "PT1.5H", "P1", "P1S", "PD", "P1é"] {
+        for text in [
+            "", "P", "PT", "P1DT", "1D", "-P1D", "P1.5D", "P1D1M", "P1D1D", "P1W1D", "PT1.S", "PT.5S", "PT1.5H", "P1",
+            "P1S", "PD", "P1é",
+        ] {
             check(duration(text), Err(rule::INVALID_DURATION));
         }
     }

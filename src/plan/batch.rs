@@ -12,6 +12,7 @@ use datafusion::error::{DataFusionError, Result};
 use crate::types::Micros;
 
 use super::job::only_queries;
+use super::size::too_large;
 use super::{session, watermark};
 
 /// A table of a batch: its name (`milepost.errors` for a system table), schema and rows.
@@ -28,8 +29,12 @@ pub struct BatchTable {
 /// Runs one SELECT over the tables, with `watermark()` bound to `watermark`.
 ///
 /// # Errors
-/// What DataFusion says of the SQL or of a row. Anything but a query is refused.
-pub async fn run_batch(tables: &[BatchTable], sql: &str, watermark: Option<Micros>) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+/// What DataFusion says of the SQL or of a row. Anything but a query is refused, and what is too large to be planned.
+pub async fn run_batch(
+    tables: &[BatchTable],
+    sql: &str,
+    watermark: Option<Micros>,
+) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let context = session();
     if let Some(catalog) = context.catalog("datafusion") {
         catalog.register_schema("milepost", Arc::new(MemorySchemaProvider::new()) as Arc<dyn SchemaProvider>)?;
@@ -47,6 +52,9 @@ pub async fn run_batch(tables: &[BatchTable], sql: &str, watermark: Option<Micro
             None => TableReference::bare(&*table.name),
         };
         context.register_table(reference, Arc::new(provider))?;
+    }
+    if let Some(found) = too_large(sql) {
+        return Err(DataFusionError::Plan(format!("{}: {}", found.message, found.help)));
     }
     let state = context.state();
     let plan = state.create_logical_plan(sql).await?;

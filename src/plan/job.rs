@@ -5,15 +5,17 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::datasource::empty::EmptyTable;
-use datafusion::execution::context::{SQLOptions, SessionContext};
 use datafusion::error::DataFusionError;
+use datafusion::execution::context::{SQLOptions, SessionContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::sql::parser::Statement;
 
 use crate::definition::pipeline::{Job, Pipeline};
-use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::diagnostic::{Diagnostic, Diagnostics, suggest};
 
-use super::place::{self, find_word};
+use super::explain::diagnose;
+use super::place::{find_word, first_code};
+use super::statement::{one_query, table_places};
 use super::{check, session, watermark};
 
 /// Tables by name, in the order in which rows reach the circuit.
@@ -41,10 +43,17 @@ pub struct PlannedJob {
 /// # Errors
 /// All problems of all jobs; a job that reads one that has problems is not looked at.
 pub async fn compile_jobs(pipeline: &Pipeline, sources: &TableSchemas) -> Result<Vec<PlannedJob>, Diagnostics> {
+    let (planned, problems) = plan_jobs(pipeline, sources).await;
+    problems.into_result(Some(planned))
+}
+
+/// As [`compile_jobs`], but with the jobs that are right beside the problems of the others.
+pub async fn plan_jobs(pipeline: &Pipeline, sources: &TableSchemas) -> (Vec<PlannedJob>, Diagnostics) {
     let context = session();
     let mut problems = Vec::new();
     let mut parsed = Vec::new();
-    let names: Vec<&str> = sources.iter().map(|(name, _)| &**name).chain(pipeline.jobs.iter().map(|job| &*job.name)).collect();
+    let names: Vec<&str> =
+        sources.iter().map(|(name, _)| &**name).chain(pipeline.jobs.iter().map(|job| &*job.name)).collect();
     for (name, schema) in sources {
         register(&context, name, schema, &mut problems, pipeline);
     }
@@ -54,13 +63,8 @@ pub async fn compile_jobs(pipeline: &Pipeline, sources: &TableSchemas) -> Result
             Err(found) => problems.extend(found),
         }
     }
-    let order = match in_order(pipeline, &parsed) {
-        Ok(order) => order,
-        Err(found) => {
-            problems.extend(found);
-            Vec::new()
-        }
-    };
+    let (order, circle) = in_order(pipeline, &parsed);
+    problems.extend(circle);
     let mut planned: Vec<PlannedJob> = Vec::new();
     for position in order {
         let (index, statement, reads) = &parsed[position];
@@ -79,74 +83,53 @@ pub async fn compile_jobs(pipeline: &Pipeline, sources: &TableSchemas) -> Result
             Err(found) => problems.extend(found),
         }
     }
-    if problems.is_empty() { Ok(planned) } else { Err(Diagnostics(problems)) }
+    (planned, Diagnostics(problems))
 }
 
-fn register(context: &SessionContext, name: &str, schema: &SchemaRef, problems: &mut Vec<Diagnostic>, pipeline: &Pipeline) {
+fn register(
+    context: &SessionContext,
+    name: &str,
+    schema: &SchemaRef,
+    problems: &mut Vec<Diagnostic>,
+    pipeline: &Pipeline,
+) {
     let reference = datafusion::common::TableReference::bare(name);
     if let Err(error) = context.register_table(reference, Arc::new(EmptyTable::new(Arc::clone(schema)))) {
-        problems.extend(place::diagnose(&error, &pipeline.text));
+        problems.extend(diagnose(&error, &pipeline.text));
     }
 }
 
-/// One statement that is a query, and the tables that it names, all of them known.
+/// One query, and the tables that it names, all of them known.
 fn parse(context: &SessionContext, job: &Job, names: &[&str]) -> Result<(Statement, Vec<String>), Vec<Diagnostic>> {
-    if let Some(problem) = too_large(job) {
-        return Err(vec![problem]);
-    }
-    let state = context.state();
-    let dialect = state.config().options().sql_parser.dialect;
-    let statement =
-        state.sql_to_statement(&job.sql.text, &dialect).map_err(|error| place::diagnose(&error, &job.sql))?;
+    let statement = one_query(context, &job.sql)?;
     let references =
-        state.resolve_table_references(&statement).map_err(|error| place::diagnose(&error, &job.sql))?;
-    let reads: BTreeSet<String> = references.iter().map(|reference| reference.table().to_owned()).collect();
-    let unknown: Vec<Diagnostic> = reads
-        .iter()
-        .filter(|name| !names.contains(&name.as_str()))
-        .map(|name| unknown_table(job, name, names))
-        .collect();
+        context.state().resolve_table_references(&statement).map_err(|error| diagnose(&error, &job.sql))?;
+    let places = table_places(&statement, &job.sql.text);
+    let place = |name: &str| places.iter().find(|(known, _)| known == name).map_or(0..0, |(_, span)| span.clone());
+    let others = || names.iter().copied().filter(|&other| *other != *job.name);
+    let mut unknown = Vec::new();
+    let mut reads = BTreeSet::new();
+    for reference in &references {
+        let table = reference.table();
+        if let Some(schema) = reference.schema() {
+            let message = format!("there is no schema `{schema}` in a job");
+            let help = format!("sources and jobs go by their names alone: {}", suggest(table, others()));
+            unknown.push(Diagnostic::new(&job.sql, place(table), message).with_help(help));
+        } else if !names.contains(&table) {
+            let message = format!("no source or job is called `{table}`");
+            unknown.push(Diagnostic::new(&job.sql, place(table), message).with_help(suggest(table, others())));
+        }
+        reads.insert(table.to_owned());
+    }
     if unknown.is_empty() { Ok((statement, reads.into_iter().collect())) } else { Err(unknown) }
 }
 
-fn unknown_table(job: &Job, name: &str, names: &[&str]) -> Diagnostic {
-    Diagnostic {
-        file: Arc::clone(&job.sql),
-        span: find_word(&job.sql.text, name).unwrap_or(0..0),
-        message: format!("no source or job is called `{name}`"),
-        label: String::new(),
-        help: Some(nearest(name, names)),
-    }
+fn listed(names: &[&str]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// "did you mean" with the nearest name, or the names that there are.
-fn nearest(name: &str, names: &[&str]) -> String {
-    let best = names.iter().map(|known| (strsim::jaro_winkler(name, known), known)).max_by(|a, b| a.0.total_cmp(&b.0));
-    match best {
-        Some((likeness, known)) if likeness > 0.8 => format!("did you mean `{known}`?"),
-        _ => format!("there are: {}", names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")),
-    }
-}
-
-/// The planner works by recursion: what could exhaust its stack is refused before it is planned.
-fn too_large(job: &Job) -> Option<Diagnostic> {
-    let text = &job.sql.text;
-    let operators = text.bytes().filter(|byte| b"+-*/|=<>(,".contains(byte)).count()
-        + text.to_ascii_lowercase().matches(" and ").count()
-        + text.to_ascii_lowercase().matches(" or ").count();
-    (text.len() > SQL_BYTES_MAX || operators > OPERATORS_MAX).then(|| Diagnostic {
-        file: Arc::clone(&job.sql),
-        span: 0..0,
-        message: format!("the SQL of `{}` is too large: {} bytes, {operators} operators", job.name, text.len()),
-        label: String::new(),
-        help: Some(format!(
-            "split it into several jobs of at most {SQL_BYTES_MAX} bytes and {OPERATORS_MAX} operators"
-        )),
-    })
-}
-
-/// Positions in `parsed`, each behind what it reads.
-fn in_order(pipeline: &Pipeline, parsed: &[(usize, Statement, Vec<String>)]) -> Result<Vec<usize>, Vec<Diagnostic>> {
+/// Positions in `parsed`, each behind what it reads; those that read each other are left out, with a problem.
+fn in_order(pipeline: &Pipeline, parsed: &[(usize, Statement, Vec<String>)]) -> (Vec<usize>, Option<Diagnostic>) {
     let mut order: Vec<usize> = Vec::new();
     let mut left: Vec<usize> = (0..parsed.len()).collect();
     loop {
@@ -154,28 +137,36 @@ fn in_order(pipeline: &Pipeline, parsed: &[(usize, Statement, Vec<String>)]) -> 
         let (ready, rest): (Vec<usize>, Vec<usize>) =
             left.iter().partition(|&&position| parsed[position].2.iter().all(|name| !waiting.contains(name.as_str())));
         if ready.is_empty() {
-            return if rest.is_empty() { Ok(order) } else { Err(cycle(pipeline, parsed, &rest)) };
+            return (order, cycle(pipeline, parsed, &rest));
         }
         order.extend(ready);
         left = rest;
     }
 }
 
-fn cycle(pipeline: &Pipeline, parsed: &[(usize, Statement, Vec<String>)], rest: &[usize]) -> Vec<Diagnostic> {
-    let names: Vec<String> = rest.iter().map(|&position| format!("`{}`", pipeline.jobs[parsed[position].0].name)).collect();
-    rest.iter()
-        .take(1)
-        .map(|&position| {
-            let job = &pipeline.jobs[parsed[position].0];
-            Diagnostic {
-                file: Arc::clone(&pipeline.text),
-                span: job.span.clone(),
-                message: format!("jobs read each other in a circle: {}", names.join(", ")),
-                label: String::new(),
-                help: Some("let one of them read the sources instead".to_owned()),
-            }
-        })
-        .collect()
+/// The jobs among `rest` that lead back to themselves, at the first of them.
+fn cycle(pipeline: &Pipeline, parsed: &[(usize, Statement, Vec<String>)], rest: &[usize]) -> Option<Diagnostic> {
+    let name = |position: usize| &*pipeline.jobs[parsed[position].0].name;
+    let mut left: Vec<usize> = rest.to_vec();
+    loop {
+        let read =
+            |position: usize| left.iter().any(|&other| parsed[other].2.iter().any(|read| read == name(position)));
+        let kept: Vec<usize> = left.iter().copied().filter(|&position| read(position)).collect();
+        if kept.len() == left.len() {
+            break;
+        }
+        left = kept;
+    }
+    let job = &pipeline.jobs[parsed[*left.first()?].0];
+    let names: Vec<&str> = left.iter().map(|&position| name(position)).collect();
+    let message = match names.as_slice() {
+        [only] => format!("job `{only}` reads itself"),
+        _ => format!("jobs read each other in a circle: {}", listed(&names)),
+    };
+    Some(
+        Diagnostic::new(&pipeline.text, job.span.clone(), message)
+            .with_help("let one of them read the sources instead"),
+    )
 }
 
 async fn plan_job(
@@ -186,7 +177,7 @@ async fn plan_job(
     reads: &[String],
 ) -> Result<PlannedJob, Vec<Diagnostic>> {
     let job = &pipeline.jobs[index];
-    let fail = |error: DataFusionError| place::diagnose(&error, &job.sql);
+    let fail = |error: DataFusionError| diagnose(&error, &job.sql);
     let state = context.state();
     let plan = state.statement_to_plan(statement).await.map_err(fail)?;
     only_queries().verify_plan(&plan).map_err(fail)?;
@@ -212,20 +203,19 @@ pub(super) fn only_queries() -> SQLOptions {
     SQLOptions::new().with_allow_ddl(false).with_allow_dml(false).with_allow_statements(false)
 }
 
-fn repeated_columns(job: &Job, schema: &SchemaRef) -> Vec<Diagnostic> {
+fn repeated_columns(job: &Job, schema: &SchemaRef) -> Option<Diagnostic> {
     let mut seen = BTreeSet::new();
-    schema
-        .fields()
-        .iter()
-        .filter(|field| !seen.insert(field.name().as_str()))
-        .map(|field| Diagnostic {
-            file: Arc::clone(&job.sql),
-            span: find_word(&job.sql.text, field.name()).unwrap_or(0..0),
-            message: format!("two columns of the result are called `{}`", field.name()),
-            label: String::new(),
-            help: Some("name one of them otherwise with `AS`".to_owned()),
-        })
-        .collect()
+    let mut repeated: Vec<&str> = Vec::new();
+    for field in schema.fields() {
+        if !seen.insert(field.name().as_str()) && !repeated.contains(&field.name().as_str()) {
+            repeated.push(field.name());
+        }
+    }
+    let first = repeated.first()?;
+    let star = find_word(&job.sql.text, "select *|*").filter(|_| repeated.len() > 1);
+    let span = star.or_else(|| find_word(&job.sql.text, first)).unwrap_or_else(|| first_code(&job.sql.text));
+    let message = format!("two columns of the result are called {}", listed(&repeated));
+    Some(Diagnostic::new(&job.sql, span, message).with_help("name the columns, one of two otherwise: `b.key AS b_key`"))
 }
 
 fn key_columns(pipeline: &Pipeline, job: &Job, schema: &SchemaRef) -> (Vec<usize>, Vec<Diagnostic>) {
@@ -240,14 +230,9 @@ fn key_columns(pipeline: &Pipeline, job: &Job, schema: &SchemaRef) -> (Vec<usize
                 span: span.clone(),
                 message: format!("job `{}` has no column `{name}`", job.name),
                 label: String::new(),
-                help: Some(nearest(name, &names)),
+                help: Some(suggest(name, names.iter().copied())),
             }),
         }
     }
     (columns, problems)
 }
-
-/// Larger definitions are refused.
-const SQL_BYTES_MAX: usize = 256 * 1024;
-/// More operators, parentheses and commas than this in one definition are refused.
-const OPERATORS_MAX: usize = 4_000;

@@ -3,14 +3,20 @@
 pub mod functions;
 mod batch;
 mod check;
+mod explain;
 mod job;
 mod place;
+mod predicate;
 mod session;
+mod size;
+mod statement;
 mod ties;
 mod watermark;
 
 pub use batch::{BatchTable, run_batch};
-pub use job::{PlannedJob, TableSchemas, compile_jobs};
+pub use explain::{Explained, diagnose, explain};
+pub use job::{PlannedJob, TableSchemas, compile_jobs, plan_jobs};
 pub use place::Refusal;
+pub use predicate::row_predicate;
 pub use session::session;
 pub use watermark::{Relation, bind_comparisons, bind_value, watermark_comparison};

@@ -4,7 +4,6 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use datafusion::common::Span;
-use datafusion::error::DataFusionError;
 
 use crate::diagnostic::{Diagnostic, SourceText};
 
@@ -15,14 +14,15 @@ pub struct Refusal {
     pub message: String,
     /// What would be right.
     pub help: String,
-    /// A word of the construct as it stands in the SQL; its first occurrence outside comments and strings is the place.
+    /// Words of the construct as they stand in the SQL; the first occurrence outside comments and strings is the place.
+    /// `not in` is two words in a row; `rollup|cube` is tried in order.
     pub word: String,
     /// The exact place, where the plan still knows it.
     pub span: Option<Span>,
 }
 
 impl Refusal {
-    /// A refusal that is found by a word.
+    /// A refusal that is found by its words.
     pub fn new(message: impl Into<String>, help: impl Into<String>, word: impl Into<String>) -> Self {
         Self { message: message.into(), help: help.into(), word: word.into(), span: None }
     }
@@ -51,67 +51,8 @@ impl Refusal {
     }
 }
 
-/// Everything that DataFusion says is wrong with the text.
-pub(super) fn diagnose(error: &DataFusionError, file: &Arc<SourceText>) -> Vec<Diagnostic> {
-    error.iter().map(|error| diagnose_one(error, file)).collect()
-}
-
-fn diagnose_one(error: &DataFusionError, file: &Arc<SourceText>) -> Diagnostic {
-    if let Some(known) = error.diagnostic() {
-        let mut helps: Vec<String> = known.helps.iter().map(|help| help.message.clone()).collect();
-        helps.extend(known.notes.iter().map(|note| note.message.clone()));
-        helps.dedup();
-        let span = known.span.map(|span| byte_range(&file.text, span));
-        return Diagnostic {
-            file: Arc::clone(file),
-            span: span.unwrap_or_else(|| first_code(&file.text)),
-            message: sentence(&known.message),
-            label: String::new(),
-            help: (!helps.is_empty()).then(|| helps.join("; ")),
-        };
-    }
-    let text = error.find_root().strip_backtrace();
-    let span = line_and_column(&text).map(|(line, column)| at(&file.text, line, column));
-    let message = text.split(" at Line: ").next().unwrap_or(&text);
-    Diagnostic {
-        file: Arc::clone(file),
-        span: span.or_else(|| named_function(message).and_then(|name| find_word(&file.text, &name)))
-            .unwrap_or_else(|| first_code(&file.text)),
-        message: sentence(message),
-        label: String::new(),
-        help: None,
-    }
-}
-
-/// DataFusion's message in the house's form: without its class, lower case, no full stop.
-fn sentence(message: &str) -> String {
-    let mut text = message.trim();
-    for class in [
-        "Error during planning: ", "SQL error: ", "Schema error: ", "This feature is not implemented: ",
-        "type_coercion", "caused by", "Invalid function ",
-    ] {
-        text = text.strip_prefix(class).unwrap_or(text).trim_start();
-    }
-    let text = text.strip_prefix("ParserError(\"").map_or(text, |inner| inner.trim_end_matches("\")"));
-    let text = text.trim_end_matches('.');
-    let mut characters = text.chars();
-    match (characters.next(), characters.next()) {
-        (Some(first), Some(second)) if first.is_uppercase() && second.is_lowercase() => {
-            first.to_lowercase().chain(text.chars().skip(1)).collect()
-        }
-        _ => text.to_owned(),
-    }
-}
-
-/// `'name'` of an error about a function.
-fn named_function(message: &str) -> Option<String> {
-    let quoted = message.split(['\'', '`']).nth(1)?;
-    let name: String = quoted.chars().take_while(|&letter| letter.is_alphanumeric() || letter == '_').collect();
-    (!name.is_empty()).then_some(name)
-}
-
 /// `… at Line: 3, Column: 5` of a parser error.
-fn line_and_column(message: &str) -> Option<(usize, usize)> {
+pub(super) fn line_and_column(message: &str) -> Option<(usize, usize)> {
     let rest = message.split("Line: ").nth(1)?;
     let line = rest.split(',').next()?.trim().parse().ok()?;
     let column: String = rest.split("Column: ").nth(1)?.chars().take_while(char::is_ascii_digit).collect();
@@ -119,7 +60,7 @@ fn line_and_column(message: &str) -> Option<(usize, usize)> {
 }
 
 /// The word that stands at a line and column, both from 1.
-fn at(text: &str, line: usize, column: usize) -> Range<usize> {
+pub(super) fn at(text: &str, line: usize, column: usize) -> Range<usize> {
     let start = offset(text, line, column);
     let word = text[start..].chars().take_while(|&letter| letter.is_alphanumeric() || letter == '_');
     let length: usize = word.map(char::len_utf8).sum();
@@ -127,7 +68,7 @@ fn at(text: &str, line: usize, column: usize) -> Range<usize> {
     start..start + length.max(next)
 }
 
-fn byte_range(text: &str, span: Span) -> Range<usize> {
+pub(super) fn byte_range(text: &str, span: Span) -> Range<usize> {
     let position = |line: u64, column: u64| {
         offset(text, usize::try_from(line).unwrap_or(usize::MAX), usize::try_from(column).unwrap_or(usize::MAX))
     };
@@ -140,22 +81,40 @@ fn byte_range(text: &str, span: Span) -> Range<usize> {
 fn offset(text: &str, line: usize, column: usize) -> usize {
     let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
     let line = text[start..].split_inclusive('\n').next().unwrap_or("");
-    start + line.char_indices().nth(column.saturating_sub(1)).map_or(line.trim_end_matches('\n').len(), |(byte, _)| byte)
+    start
+        + line.char_indices().nth(column.saturating_sub(1)).map_or(line.trim_end_matches('\n').len(), |(byte, _)| byte)
 }
 
-/// The first occurrence of a word outside comments and strings, whatever its case.
-pub(super) fn find_word(text: &str, word: &str) -> Option<Range<usize>> {
+/// The first occurrence of words outside comments and strings, whatever their case: `not in` is two in a row with nothing
+/// but space between them, of `rollup|cube` the first that occurs is taken.
+pub(super) fn find_word(text: &str, words: &str) -> Option<Range<usize>> {
     let code = blank_comments_and_strings(text).to_ascii_lowercase();
-    let word = word.to_ascii_lowercase();
-    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
-    code.match_indices(&word).map(|(start, _)| start..start + word.len()).find(|range| {
-        !code[..range.start].chars().next_back().is_some_and(is_part)
-            && !code[range.end..].chars().next().is_some_and(is_part)
+    let words = words.to_ascii_lowercase();
+    words.split('|').find_map(|phrase| {
+        let (first, rest) = phrase.split_once(' ').unwrap_or((phrase, ""));
+        let starts = code.match_indices(first).map(|(start, _)| start..start + first.len());
+        starts.filter(|range| !first.is_empty() && stands_alone(&code, range)).find_map(|range| {
+            rest.split_whitespace().try_fold(range, |found, word| {
+                let behind = &code[found.end..];
+                let start = found.end + (behind.len() - behind.trim_start().len());
+                let next = start..start + word.len();
+                (code[start..].starts_with(word) && stands_alone(&code, &next)).then_some(found.start..next.end)
+            })
+        })
     })
 }
 
+/// Whether what stands in the range is not part of a longer word.
+fn stands_alone(code: &str, range: &Range<usize>) -> bool {
+    let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let word = &code[range.clone()];
+    let (first, last) = (word.chars().next(), word.chars().next_back());
+    !(first.is_some_and(is_part) && code[..range.start].chars().next_back().is_some_and(is_part))
+        && !(last.is_some_and(is_part) && code[range.end..].chars().next().is_some_and(is_part))
+}
+
 /// The first line that is not a comment.
-fn first_code(text: &str) -> Range<usize> {
+pub(super) fn first_code(text: &str) -> Range<usize> {
     let code = blank_comments_and_strings(text);
     let start = code.len() - code.trim_start().len();
     let end = code[start..].find('\n').map_or(code.len(), |length| start + length);
@@ -163,7 +122,7 @@ fn first_code(text: &str) -> Range<usize> {
 }
 
 /// The text with every byte of comments and strings replaced by a space; lengths and lines stay.
-fn blank_comments_and_strings(text: &str) -> String {
+pub(super) fn blank_comments_and_strings(text: &str) -> String {
     let mut blank = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(first) = rest.chars().next() {
@@ -173,6 +132,10 @@ fn blank_comments_and_strings(text: &str) -> String {
             rest.find("*/").map_or(rest.len(), |end| end + 2)
         } else if first == '\'' {
             rest[1..].find('\'').map_or(rest.len(), |end| end + 2)
+        } else if let Some(end) = rest.strip_prefix('"').and_then(|inner| inner.find('"')) {
+            blank.push_str(&rest[..end + 2]);
+            rest = &rest[end + 2..];
+            continue;
         } else {
             blank.push(first);
             rest = &rest[first.len_utf8()..];
@@ -191,9 +154,13 @@ mod tests {
     #[test]
     fn words_in_comments_and_strings_are_not_the_place() {
         let text = "-- limit\nSELECT 'limit' /* limit */ FROM t LIMIT 3";
-        assert_eq!(find_word(text, "limit"), Some(40..45));
-        assert_eq!(&text[40..45], "LIMIT");
+        assert_eq!(find_word(text, "limit"), Some(43..48));
+        assert_eq!(&text[43..48], "LIMIT");
         assert_eq!(find_word("SELECT limits FROM t", "limit"), None);
+        assert_eq!(find_word("SELECT \"it's\" FROM t LIMIT 3", "limit"), Some(21..26));
+        assert_eq!(find_word("x IN (1) AND y NOT\n IN (2)", "not in"), Some(15..22));
+        assert_eq!(find_word("GROUP BY CUBE (x)", "rollup|cube"), Some(9..13));
+        assert_eq!(find_word("SELECT x, (select y)", "( select"), Some(10..17));
     }
 
     #[test]

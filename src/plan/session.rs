@@ -20,11 +20,8 @@ pub fn session() -> SessionContext {
     options.sql_parser.map_string_types_to_utf8view = true;
     let mut rules = Analyzer::new().rules;
     rules.push(Arc::new(BreakTies));
-    let state = SessionStateBuilder::new()
-        .with_config(config)
-        .with_default_features()
-        .with_analyzer_rules(rules)
-        .build();
+    let state =
+        SessionStateBuilder::new().with_config(config).with_default_features().with_analyzer_rules(rules).build();
     let context = SessionContext::new_with_state(state);
     context.register_udf(watermark_function());
     for function in super::functions::all() {

@@ -47,7 +47,7 @@ impl Relation {
 }
 
 /// Replaces every comparison of a row's own time with `watermark()` by a function of that time; see
-/// [`watermark_comparison`]. Other uses of `watermark()` are left for [`mentions_watermark`] to find.
+/// [`watermark_comparison`]. Other uses of `watermark()` are left as they are, to be refused.
 pub fn bind_comparisons(plan: LogicalPlan) -> Result<LogicalPlan> {
     bind(plan, &|part| {
         let Expr::BinaryExpr(comparison) = part else { return Ok(None) };
@@ -74,9 +74,9 @@ pub fn watermark_comparison(expression: &Expr) -> Option<(&Expr, Relation)> {
     args.first().map(|time| (time, comparison.relation))
 }
 
-/// Whether the expression is `watermark()` itself.
+/// Whether the expression is `watermark()` itself; with arguments it is a mistake, and no watermark.
 pub(super) fn is_watermark(expression: &Expr) -> bool {
-    matches!(expression, Expr::ScalarFunction(call) if call.func.name() == WATERMARK_FUNCTION)
+    matches!(expression, Expr::ScalarFunction(call) if call.func.name() == WATERMARK_FUNCTION && call.args.is_empty())
 }
 
 fn bind(plan: LogicalPlan, replace: &dyn Fn(&Expr) -> Result<Option<Expr>>) -> Result<LogicalPlan> {
@@ -102,7 +102,10 @@ pub(super) fn watermark_function() -> ScalarUDF {
 }
 
 fn comparison_function(relation: Relation) -> Arc<ScalarUDF> {
-    Arc::new(ScalarUDF::from(WatermarkComparison { relation, signature: Signature::user_defined(Volatility::Immutable) }))
+    Arc::new(ScalarUDF::from(WatermarkComparison {
+        relation,
+        signature: Signature::user_defined(Volatility::Immutable),
+    }))
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -151,12 +154,13 @@ impl ScalarUDFImpl for WatermarkComparison {
     fn coerce_types(&self, types: &[DataType]) -> Result<Vec<DataType>> {
         match types {
             [DataType::Timestamp(TimeUnit::Nanosecond, _)] => Err(DataFusionError::Plan(
-                "`watermark()` is in microseconds; compare it with a timestamp in microseconds: `CAST(… AS TIMESTAMP(6))`"
+                "`watermark()` is in microseconds, the other side in nanoseconds; cast that one: `CAST(… AS TIMESTAMP(6))`"
                     .to_owned(),
             )),
             [DataType::Timestamp(..) | DataType::Date32 | DataType::Date64 | DataType::Null] => Ok(vec![utc_timestamp()]),
             other => {
-                Err(DataFusionError::Plan(format!("`watermark()` is a timestamp and can't be compared with {other:?}")))
+                let types = other.iter().map(DataType::to_string).collect::<Vec<_>>().join(", ");
+                Err(DataFusionError::Plan(format!("`watermark()` is a timestamp and can't be compared with {types}")))
             }
         }
     }

@@ -130,7 +130,13 @@ pub(crate) struct LateJudge {
 
 impl LateJudge {
     /// Whether a row is late, given its event time, whether it satisfies `when`, and its broker timestamp.
-    pub(crate) fn judge(&mut self, event_time: Option<Micros>, counts: bool, received: Option<Micros>, lateness: Micros) -> bool {
+    pub(crate) fn judge(
+        &mut self,
+        event_time: Option<Micros>,
+        counts: bool,
+        received: Option<Micros>,
+        lateness: Micros,
+    ) -> bool {
         self.received = self.received.max(received);
         let cap = self.received.unwrap_or(Micros::MAX);
         let late = match (event_time, self.newest) {

@@ -70,7 +70,11 @@ impl From<Diagnostics> for RunFailure {
 ///
 /// # Errors
 /// All problems of the definition, or what the environment or the data made impossible.
-pub async fn run(pipeline: Arc<Pipeline>, options: RunOptions, stop: BoxFuture<'static, ()>) -> Result<StatusReport, RunFailure> {
+pub async fn run(
+    pipeline: Arc<Pipeline>,
+    options: RunOptions,
+    stop: BoxFuture<'static, ()>,
+) -> Result<StatusReport, RunFailure> {
     let directory = state_directory(&options.home, &pipeline.name);
     let broker = if needs_broker(&pipeline, options.publish) { Some(connect(&options.nats).await?) } else { None };
     let mut inputs = open_inputs(&pipeline, broker.as_ref()).await?;
@@ -87,10 +91,16 @@ pub async fn run(pipeline: Arc<Pipeline>, options: RunOptions, stop: BoxFuture<'
     for input in &mut inputs {
         input.identity = input.source.identity().await?;
     }
-    let shared = Arc::new(Shared { pipeline: pipeline.name.clone(), engine: Arc::new(Mutex::new(engine)), trouble: Mutex::new(None), positions: Mutex::new(Vec::new()) });
+    let shared = Arc::new(Shared {
+        pipeline: pipeline.name.clone(),
+        engine: Arc::new(Mutex::new(engine)),
+        trouble: Mutex::new(None),
+        positions: Mutex::new(Vec::new()),
+    });
     let listening = listen(&directory, Arc::clone(&shared) as Arc<dyn Responder>)?;
     let stop = stop.shared();
-    let mut driver = Driver { pipeline, directory, inputs, shared, changes, tables, log, options, stop, published: false };
+    let mut driver =
+        Driver { pipeline, directory, inputs, shared, changes, tables, log, options, stop, published: false };
     let finished = driver.drive(records).await;
     drop(listening);
     drop(lock);
@@ -276,7 +286,11 @@ impl Driver {
             .iter()
             .zip(&gathered.ranges)
             .filter_map(|(input, range)| range.map(|range| (input, range)))
-            .map(|(input, range)| InputRange { source: input.name.to_string(), identity: input.identity.clone(), range })
+            .map(|(input, range)| InputRange {
+                source: input.name.to_string(),
+                identity: input.identity.clone(),
+                range,
+            })
             .collect();
         let input = EpochInput { messages: gathered.messages, clock, ended, close_at: None };
         self.epoch(inputs, input).await
@@ -299,7 +313,12 @@ impl Driver {
     }
 
     /// Steps the engine off the threads that serve the broker.
-    async fn step(&self, record: EpochRecord, input: EpochInput, watched: Vec<usize>) -> Result<(EpochRecord, EpochOutput)> {
+    async fn step(
+        &self,
+        record: EpochRecord,
+        input: EpochInput,
+        watched: Vec<usize>,
+    ) -> Result<(EpochRecord, EpochOutput)> {
         self.shared.off_loop(move |engine| engine.run_epoch(record, input, &watched)).await
     }
 
@@ -332,7 +351,10 @@ impl Driver {
         let input = EpochInput { messages, clock: record.clock_us, ended: record.ended, close_at };
         let (again, output) = self.step(record, input, Vec::new()).await?;
         if again.watermark_us != watermark {
-            let doing = format!("epoch {} gives another watermark than the log says: a source's `event_time` has changed", again.epoch);
+            let doing = format!(
+                "epoch {} gives another watermark than the log says: a source's `event_time` has changed",
+                again.epoch
+            );
             return Err(Error::new(ErrorKind::Definition, doing));
         }
         self.let_out(output).await?;
@@ -362,7 +384,8 @@ impl Driver {
         }
         let clock = wall_clock();
         let last = self.shared.lock().clock();
-        let due = last.is_some_and(|last| clock >= last.saturating_add(1_000_000)) && self.shared.lock().would_move(clock);
+        let due =
+            last.is_some_and(|last| clock >= last.saturating_add(1_000_000)) && self.shared.lock().would_move(clock);
         if due {
             let input = EpochInput { clock: Some(clock), ..EpochInput::default() };
             self.epoch(Vec::new(), input).await?;

@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, TimestampMicrosecondArray};
 use arrow::record_batch::RecordBatch;
-use datafusion::common::DFSchema;
 use datafusion::common::cast::as_boolean_array;
 use datafusion::physical_expr::PhysicalExpr;
 
@@ -15,13 +14,14 @@ use crate::decode::{Decoder, Format};
 use crate::definition::pipeline::{Identity, Late, Pipeline};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{BatchTable, TableSchemas, compile_jobs, session};
+use crate::plan::{BatchTable, TableSchemas, plan_jobs, row_predicate};
 use crate::sink::{KeyedChanges, Stamp};
 use crate::state::{Delta, Table};
 use crate::types::{DeadLetter, Epoch, Micros, RawMessage, Rejection};
 
 use super::clock::{Heard, LateJudge, PipelineClock};
 use super::report::{JobReport, SourceCounts};
+use super::sink_check::check_sinks;
 use super::system_tables::FailedRow;
 
 /// A pipeline in memory: the circuit, what the sources' rows decided so far, and every table.
@@ -90,8 +90,18 @@ type JobChanges = Vec<(usize, KeyedChanges)>;
 /// All problems of the definition.
 pub async fn build_circuit(pipeline: &Pipeline) -> Result<Circuit, Diagnostics> {
     let sources = source_schemas(pipeline);
-    let planned = compile_jobs(pipeline, &sources).await?;
-    compile(&sources, &planned, &|job| Arc::clone(&pipeline.jobs[job].sql))
+    let (planned, mut problems) = plan_jobs(pipeline, &sources).await;
+    for position in 0..pipeline.sources.len() {
+        problems.extend(compile_when(pipeline, position).err().unwrap_or_default());
+    }
+    problems.extend(check_sinks(pipeline, &planned));
+    match compile(&sources, &planned, &|job| Arc::clone(&pipeline.jobs[job].sql)) {
+        Ok(circuit) => problems.into_result(Some(circuit)),
+        Err(found) => {
+            problems.extend(found);
+            problems.into_result(None)
+        }
+    }
 }
 
 fn source_schemas(pipeline: &Pipeline) -> TableSchemas {
@@ -112,7 +122,9 @@ impl Engine {
         for (position, source) in pipeline.sources.iter().enumerate() {
             let format = formats.get(position).cloned().unwrap_or(Format::Json);
             let table = match &source.identity {
-                Identity::Upsert { key, .. } => Some(Table::new(source.contract.table_schema(), key.clone()).map_err(whole)?),
+                Identity::Upsert { key, .. } => {
+                    Some(Table::new(source.contract.table_schema(), key.clone()).map_err(whole)?)
+                }
                 Identity::Append { .. } => None,
             };
             sources.push(SourceState {
@@ -150,7 +162,12 @@ impl Engine {
     ///
     /// # Errors
     /// `Limit` where a result leaves its type, `Internal` for a broken invariant: the engine must not be used after that.
-    pub fn run_epoch(&mut self, mut record: EpochRecord, input: EpochInput, watched: &[usize]) -> Result<(EpochRecord, EpochOutput)> {
+    pub fn run_epoch(
+        &mut self,
+        mut record: EpochRecord,
+        input: EpochInput,
+        watched: &[usize],
+    ) -> Result<(EpochRecord, EpochOutput)> {
         let mut heard = vec![Heard::default(); self.sources.len()];
         let mut deltas = Vec::with_capacity(self.sources.len());
         let mut messages = input.messages.into_iter();
@@ -350,7 +367,12 @@ impl Engine {
         let report = |(position, job): (usize, &crate::circuit::CompiledJob)| JobReport {
             job: job.name.to_string(),
             rows: self.tables.get(position).map_or(0, |table| table.len() as u64),
-            errors: self.errors.iter().filter(|((failed, ..), _)| *failed == position).map(|(_, count)| count.unsigned_abs()).sum(),
+            errors: self
+                .errors
+                .iter()
+                .filter(|((failed, ..), _)| *failed == position)
+                .map(|(_, count)| count.unsigned_abs())
+                .sum(),
             ambiguous_keys: self.ambiguous.get(position).map_or(0, |keys| keys.len() as u64),
         };
         self.circuit.jobs().iter().enumerate().map(report).collect()
@@ -418,14 +440,11 @@ fn compile_when(pipeline: &Pipeline, position: usize) -> Result<Option<Arc<dyn P
     let Some((sql, span)) = source.event_time.as_ref().and_then(|event_time| event_time.when.as_ref()) else {
         return Ok(None);
     };
-    let context = session();
-    let compiled = DFSchema::try_from(source.contract.table_schema().as_ref().clone()).and_then(|schema| {
-        let predicate = context.parse_sql_expr(sql, &schema)?;
-        context.create_physical_expr(predicate, &schema)
-    });
-    compiled.map(Some).map_err(|error| {
-        let message = format!("`when` of source `{}`: {}", source.name, error.find_root().strip_backtrace());
-        let help = "write a condition over the contract's columns, such as \"classifier = 'ACT'\"";
+    row_predicate(sql, &source.contract.table_schema()).map(Some).map_err(|problem| {
+        let message = format!("`when` of source `{}`: {}", source.name, problem.message);
+        let help = problem.help.unwrap_or_else(|| {
+            "write a condition over the contract's columns, such as \"classifier = 'ACT'\"".to_owned()
+        });
         Diagnostics(vec![Diagnostic::new(&pipeline.text, span.clone(), message).with_help(help)])
     })
 }
@@ -488,10 +507,13 @@ fn key_texts(rows: &RecordBatch, key: &[usize]) -> Result<Vec<String>> {
 
 fn engine_error(error: datafusion::error::DataFusionError) -> Error {
     let kind = match error.find_root() {
-        datafusion::error::DataFusionError::Execution(_) | datafusion::error::DataFusionError::ResourcesExhausted(_) => {
-            ErrorKind::Limit
-        }
+        datafusion::error::DataFusionError::Execution(_)
+        | datafusion::error::DataFusionError::ResourcesExhausted(_) => ErrorKind::Limit,
         _ => ErrorKind::Internal,
     };
-    Error::caused(kind, "stepping the circuit", error.strip_backtrace())
+    let cause = match error.find_root() {
+        datafusion::error::DataFusionError::Internal(text) => text.clone(),
+        other => other.strip_backtrace(),
+    };
+    Error::caused(kind, "stepping the circuit", cause)
 }

@@ -1,5 +1,6 @@
 //! Sources as the run loop reads them: where each one is, and what was read of it for the next epoch.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,7 +34,7 @@ pub(super) async fn open_inputs(pipeline: &Pipeline, broker: Option<&Broker>) ->
     for definition in &pipeline.sources {
         let (source, format): (Box<dyn Source>, Format) = match &definition.input {
             Input::File { path, format } => {
-                let file = FileSource::open(path, &path.to_string_lossy(), *format)?;
+                let file = FileSource::open(path, &as_named(pipeline, path), *format)?;
                 let format = file.format();
                 (Box::new(file), format)
             }
@@ -57,6 +58,12 @@ pub(super) async fn open_inputs(pipeline: &Pipeline, broker: Option<&Broker>) ->
     Ok(inputs)
 }
 
+/// A file's path as the pipeline names it: a checkout that was moved still has the same files.
+fn as_named(pipeline: &Pipeline, path: &Path) -> String {
+    let folder = pipeline.text.path.parent().unwrap_or(Path::new(""));
+    path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned()
+}
+
 /// One micro-batch, read and not yet stepped.
 pub(super) struct Gathered {
     pub(super) messages: Vec<Vec<RawMessage>>,
@@ -73,12 +80,21 @@ impl Gathered {
     }
 
     /// Takes a read into the batch, and moves the input's position behind it.
-    pub(super) fn absorb(&mut self, position: usize, input: &mut InputState, read: Read, batch: &mut OpenBatch, now: Duration) {
+    pub(super) fn absorb(
+        &mut self,
+        position: usize,
+        input: &mut InputState,
+        read: Read,
+        batch: &mut OpenBatch,
+        now: Duration,
+    ) {
         let first = read.messages.first().map_or(read.next, |first| first.sequence);
         let start = if input.next == 0 { first } else { input.next };
         input.ended = read.rest == Rest::End;
         input.next = read.next.max(input.next);
-        let (Some(range), Some(messages)) = (self.ranges.get_mut(position), self.messages.get_mut(position)) else { return };
+        let (Some(range), Some(messages)) = (self.ranges.get_mut(position), self.messages.get_mut(position)) else {
+            return;
+        };
         if read.messages.is_empty() {
             return;
         }

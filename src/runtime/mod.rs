@@ -9,6 +9,7 @@ pub mod engine;
 mod inputs;
 pub mod outlets;
 pub mod report;
+mod sink_check;
 mod shared;
 pub mod socket;
 mod system_tables;

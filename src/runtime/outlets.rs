@@ -38,7 +38,11 @@ pub(crate) struct TableOutlet {
 }
 
 /// Opens the change streams of a pipeline, creating missing streams with all the subjects that its jobs publish to.
-pub(crate) async fn open_changes(pipeline: &Pipeline, jobs: &[CompiledJob], broker: &Broker) -> Result<Vec<ChangeOutlet>> {
+pub(crate) async fn open_changes(
+    pipeline: &Pipeline,
+    jobs: &[CompiledJob],
+    broker: &Broker,
+) -> Result<Vec<ChangeOutlet>> {
     let mut filters: BTreeMap<&str, Vec<String>> = BTreeMap::new();
     let mut wanted = Vec::new();
     for sink in &pipeline.sinks {
@@ -53,14 +57,8 @@ pub(crate) async fn open_changes(pipeline: &Pipeline, jobs: &[CompiledJob], brok
     }
     let mut outlets = Vec::new();
     for (position, job, stream, subject, key) in wanted {
-        let target = ChangeTarget {
-            pipeline: &pipeline.name,
-            job: &job.name,
-            stream,
-            subject,
-            schema: &job.schema,
-            key: &key,
-        };
+        let target =
+            ChangeTarget { pipeline: &pipeline.name, job: &job.name, stream, subject, schema: &job.schema, key: &key };
         let sink = ChangeStreamSink::open(broker.jetstream(), &target).await?;
         outlets.push(ChangeOutlet { job: position, sink: Box::new(sink) });
     }
@@ -109,7 +107,13 @@ impl TableOutlet {
     }
 
     /// What has to be written, to be written elsewhere.
-    pub(crate) fn version(&self, pipeline: &str, job: &CompiledJob, rows: Vec<RecordBatch>, stamp: Stamp) -> PendingVersion {
+    pub(crate) fn version(
+        &self,
+        pipeline: &str,
+        job: &CompiledJob,
+        rows: Vec<RecordBatch>,
+        stamp: Stamp,
+    ) -> PendingVersion {
         PendingVersion {
             path: self.path.clone(),
             schema: Arc::clone(&job.schema),
@@ -144,7 +148,13 @@ pub fn state_directory(home: &Path, pipeline: &str) -> PathBuf {
 
 /// Writes what `query` reads when nothing runs: every table, as Parquet, under the state directory; blocks. Columns that
 /// Parquet can't hold (a source's durations) are written as text.
-pub(crate) fn leave_tables(directory: &Path, pipeline: &str, tables: Vec<BatchTable>, stamp: Stamp, now: Micros) -> Result<()> {
+pub(crate) fn leave_tables(
+    directory: &Path,
+    pipeline: &str,
+    tables: Vec<BatchTable>,
+    stamp: Stamp,
+    now: Micros,
+) -> Result<()> {
     for table in tables {
         let (schema, rows) = storable(&table)?;
         let meta = TableMeta { pipeline: pipeline.to_owned(), job: table.name.to_string(), stamp };
@@ -154,7 +164,7 @@ pub(crate) fn leave_tables(directory: &Path, pipeline: &str, tables: Vec<BatchTa
     Ok(())
 }
 
-/// Reads back what [`leave_tables`] wrote for these tables; a table that was never written is left out.
+/// Reads back what a run left of these tables; a table that was never written is left out.
 pub fn left_tables(directory: &Path, names: &[Arc<str>]) -> Result<Vec<BatchTable>> {
     let mut tables = Vec::new();
     for name in names {
@@ -171,7 +181,8 @@ fn left_path(name: &str) -> PathBuf {
 }
 
 fn storable(table: &BatchTable) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    let unheld: Vec<String> = crate::sink::table::unsupported(&table.schema).into_iter().map(|found| found.column).collect();
+    let unheld: Vec<String> =
+        crate::sink::table::unsupported(&table.schema).into_iter().map(|found| found.column).collect();
     let field = |field: &Arc<Field>| {
         let kind = if unheld.contains(field.name()) { DataType::Utf8 } else { field.data_type().clone() };
         Field::new(field.name(), kind, true)

@@ -24,7 +24,10 @@ pub(super) struct Shared {
 
 impl Shared {
     /// Works on the engine off the threads that serve the broker.
-    pub(super) async fn off_loop<T: Send + 'static>(&self, work: impl FnOnce(&mut Engine) -> Result<T> + Send + 'static) -> Result<T> {
+    pub(super) async fn off_loop<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Engine) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let engine = Arc::clone(&self.engine);
         blocking(move || work(&mut engine.lock().unwrap_or_else(PoisonError::into_inner))).await
     }

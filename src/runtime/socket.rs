@@ -38,7 +38,10 @@ enum Answer {
     /// An Arrow IPC stream follows.
     Rows,
     /// The request can't be answered; true if the request is to blame.
-    Failed { reason: String, request: bool },
+    Failed {
+        reason: String,
+        request: bool,
+    },
 }
 
 /// What a process answers with.
@@ -80,7 +83,9 @@ impl Drop for Listening {
 /// # Errors
 /// `Unavailable` where the socket can't be made.
 pub fn listen(directory: &Path, responder: Arc<dyn Responder>) -> Result<Listening> {
-    let failed = |error: std::io::Error| Error::caused(ErrorKind::Unavailable, "opening the socket for `query` and `status`", error);
+    let failed = |error: std::io::Error| {
+        Error::caused(ErrorKind::Unavailable, "opening the socket for `query` and `status`", error)
+    };
     let path = socket_path(directory).map_err(failed)?;
     match std::fs::remove_file(&path) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
@@ -103,13 +108,14 @@ pub async fn ask(directory: &Path, request: &Request) -> Result<Option<Reply>> {
     let Ok(stream) = UnixStream::connect(path.trim()).await else { return Ok(None) };
     let broken = |error: std::io::Error| Error::caused(ErrorKind::Unavailable, "asking the running process", error);
     let mut stream = BufReader::new(stream);
-    let mut line = serde_json::to_vec(request).map_err(|error| Error::caused(ErrorKind::Internal, "writing a request", error))?;
+    let mut line =
+        serde_json::to_vec(request).map_err(|error| Error::caused(ErrorKind::Internal, "writing a request", error))?;
     line.push(b'\n');
     stream.write_all(&line).await.map_err(broken)?;
     let mut answer = String::new();
     stream.read_line(&mut answer).await.map_err(broken)?;
-    let answer: Answer =
-        serde_json::from_str(&answer).map_err(|error| Error::caused(ErrorKind::Unavailable, "reading an answer", error))?;
+    let answer: Answer = serde_json::from_str(&answer)
+        .map_err(|error| Error::caused(ErrorKind::Unavailable, "reading an answer", error))?;
     match answer {
         Answer::Status(report) => Ok(Some(Reply::Status(report))),
         Answer::Failed { reason, request } => {

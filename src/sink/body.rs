@@ -11,11 +11,14 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, PrimitiveArray};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    ArrowPrimitiveType, DataType, Date32Type, DurationMicrosecondType, Float64Type, Int64Type, IntervalMonthDayNanoType, IntervalUnit,
-    Schema, Time64NanosecondType, TimeUnit, TimestampMicrosecondType, TimestampNanosecondType, UInt64Type,
+    ArrowPrimitiveType, DataType, Date32Type, DurationMicrosecondType, Float64Type, Int64Type,
+    IntervalMonthDayNanoType, IntervalUnit, Schema, Time64NanosecondType, TimeUnit, TimestampMicrosecondType,
+    TimestampNanosecondType, UInt64Type,
 };
 use arrow::record_batch::RecordBatch;
-use arrow::temporal_conversions::{date32_to_datetime, time64ns_to_time, timestamp_ns_to_datetime, timestamp_us_to_datetime};
+use arrow::temporal_conversions::{
+    date32_to_datetime, time64ns_to_time, timestamp_ns_to_datetime, timestamp_us_to_datetime,
+};
 use chrono::NaiveDateTime;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -72,7 +75,8 @@ impl Rows {
     /// `Definition` where a column has a type without a JSON form.
     pub fn new(batch: &RecordBatch) -> Result<Self> {
         let schema = batch.schema();
-        let columns = schema.fields().iter().zip(batch.columns()).map(|(field, array)| Column::new(field.name(), array));
+        let columns =
+            schema.fields().iter().zip(batch.columns()).map(|(field, array)| Column::new(field.name(), array));
         Ok(Self { columns: columns.collect::<Result<_>>()? })
     }
 
@@ -98,7 +102,8 @@ impl Rows {
         }
         let mut out = Vec::new();
         column.values.write(row, &mut out)?;
-        let text = String::from_utf8(out).map_err(|error| Error::caused(ErrorKind::Internal, "rendering a key", error))?;
+        let text =
+            String::from_utf8(out).map_err(|error| Error::caused(ErrorKind::Internal, "rendering a key", error))?;
         Ok(Some(text.trim_matches('"').to_owned()))
     }
 }
@@ -115,7 +120,10 @@ pub fn instant(micros: Micros) -> Result<String> {
 impl Column {
     fn new(name: &str, array: &ArrayRef) -> Result<Self> {
         let values = Values::new(array).map_err(|what| {
-            Error::new(ErrorKind::Definition, format!("column `{name}` of type {what} has no JSON form; cast it in the job's SELECT"))
+            Error::new(
+                ErrorKind::Definition,
+                format!("column `{name}` of type {what} has no JSON form; cast it in the job's SELECT"),
+            )
         })?;
         Ok(Self { name: format!("{}:", serde_json::Value::from(name)), values })
     }
@@ -129,18 +137,25 @@ impl Values {
             DataType::Null => Self::Null,
             DataType::Boolean => Self::Boolean(Arc::clone(array)),
             DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => Self::Integer(to(DataType::Int64)?),
-            DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => Self::Unsigned(to(DataType::UInt64)?),
+            DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
+                Self::Unsigned(to(DataType::UInt64)?)
+            }
             DataType::Float16 | DataType::Float32 | DataType::Float64 => Self::Double(to(DataType::Float64)?),
             DataType::Decimal128(..) => Self::Decimal(Arc::clone(array)),
-            DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) => Self::Decimal(to(DataType::Decimal128(38, *scale))?),
+            DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) => {
+                Self::Decimal(to(DataType::Decimal128(38, *scale))?)
+            }
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Self::Text(to(DataType::Utf8View)?),
             DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => {
                 Self::Binary(to(DataType::BinaryView)?)
             }
-            DataType::Timestamp(TimeUnit::Nanosecond, zone) => Self::Nanos { array: Arc::clone(array), zoned: zone.is_some() },
-            DataType::Timestamp(_, zone) => {
-                Self::Micros { array: to(DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?, zoned: zone.is_some() }
+            DataType::Timestamp(TimeUnit::Nanosecond, zone) => {
+                Self::Nanos { array: Arc::clone(array), zoned: zone.is_some() }
             }
+            DataType::Timestamp(_, zone) => Self::Micros {
+                array: to(DataType::Timestamp(TimeUnit::Microsecond, zone.clone()))?,
+                zoned: zone.is_some(),
+            },
             DataType::Date32 | DataType::Date64 => Self::Date(to(DataType::Date32)?),
             DataType::Time32(unit) | DataType::Time64(unit) => {
                 Self::Time { array: to(DataType::Time64(TimeUnit::Nanosecond))?, nanos: *unit == TimeUnit::Nanosecond }
@@ -155,7 +170,8 @@ impl Values {
             }
             DataType::Struct(fields) => {
                 let columns = fields.iter().zip(array.as_struct().columns());
-                let columns = columns.map(|(field, array)| Column::new(field.name(), array).map_err(|error| error.to_string()));
+                let columns =
+                    columns.map(|(field, array)| Column::new(field.name(), array).map_err(|error| error.to_string()));
                 Self::Struct { array: Arc::clone(array), columns: columns.collect::<Result<_, _>>()? }
             }
             other => return Err(format!("`{other}`")),
@@ -165,12 +181,16 @@ impl Values {
     fn is_null(&self, row: usize) -> bool {
         match self {
             Self::Null => true,
-            Self::Boolean(array) | Self::Integer(array) | Self::Unsigned(array) | Self::Double(array) | Self::Decimal(array) => {
-                array.is_null(row)
-            }
-            Self::Text(array) | Self::Binary(array) | Self::Date(array) | Self::Interval(array) | Self::Duration(array) => {
-                array.is_null(row)
-            }
+            Self::Boolean(array)
+            | Self::Integer(array)
+            | Self::Unsigned(array)
+            | Self::Double(array)
+            | Self::Decimal(array) => array.is_null(row),
+            Self::Text(array)
+            | Self::Binary(array)
+            | Self::Date(array)
+            | Self::Interval(array)
+            | Self::Duration(array) => array.is_null(row),
             Self::Micros { array, .. } | Self::Nanos { array, .. } | Self::Time { array, .. } => array.is_null(row),
             Self::List { array, .. } | Self::Struct { array, .. } => array.is_null(row),
         }
@@ -259,7 +279,8 @@ fn write_list(array: &ArrayRef, items: &Values, row: usize, out: &mut Vec<u8>) -
 }
 
 fn write_json<T: serde::Serialize>(value: T, out: &mut Vec<u8>) -> Result<()> {
-    serde_json::to_writer(out, &value).map_err(|error| Error::caused(ErrorKind::Internal, "rendering a value as JSON", error))
+    serde_json::to_writer(out, &value)
+        .map_err(|error| Error::caused(ErrorKind::Internal, "rendering a value as JSON", error))
 }
 
 fn write_double(value: f64, out: &mut Vec<u8>) -> Result<()> {

@@ -7,7 +7,8 @@ use serde_json::{Map, Value, json};
 /// `data` a row of `schema`, or null where the row is gone. Every column is required (nulls are written out); columns
 /// of `key` and those that can't be null are never null.
 pub fn row_schema(job: &str, schema: &Schema, key: &[String]) -> Value {
-    let types: Vec<String> = ["appeared", "changed", "revoked"].iter().map(|change| format!("milepost.{job}.{change}")).collect();
+    let types: Vec<String> =
+        ["appeared", "changed", "revoked"].iter().map(|change| format!("milepost.{job}.{change}")).collect();
     let revoked = types.last().cloned();
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -49,14 +50,22 @@ fn of_type(data_type: &DataType, nullable: bool) -> Value {
     let value = match data_type {
         DataType::Null => return json!({ "type": "null" }),
         DataType::Boolean => json!({ "type": "boolean" }),
-        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => json!({ "type": "integer", "minimum": 0 }),
+        DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64 => {
+            json!({ "type": "integer", "minimum": 0 })
+        }
         integer if integer.is_integer() => json!({ "type": "integer" }),
-        float if float.is_floating() => json!({ "anyOf": [{ "type": "number" }, { "enum": ["NaN", "Infinity", "-Infinity"] }] }),
-        DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) | DataType::Decimal128(_, scale) => decimal(*scale),
+        float if float.is_floating() => {
+            json!({ "anyOf": [{ "type": "number" }, { "enum": ["NaN", "Infinity", "-Infinity"] }] })
+        }
+        DataType::Decimal32(_, scale) | DataType::Decimal64(_, scale) | DataType::Decimal128(_, scale) => {
+            decimal(*scale)
+        }
         DataType::Timestamp(TimeUnit::Nanosecond, zone) => moment(9, zone.is_some()),
         DataType::Timestamp(_, zone) => moment(6, zone.is_some()),
         DataType::Date32 | DataType::Date64 => json!({ "type": "string", "format": "date" }),
-        DataType::Time32(_) | DataType::Time64(_) => json!({ "type": "string", "pattern": "^[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]+$" }),
+        DataType::Time32(_) | DataType::Time64(_) => {
+            json!({ "type": "string", "pattern": "^[0-9]{2}:[0-9]{2}:[0-9]{2}\\.[0-9]+$" })
+        }
         DataType::Interval(_) | DataType::Duration(_) => json!({ "type": "string", "pattern": "^P" }),
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {
             json!({ "type": "array", "items": of_type(item.data_type(), item.is_nullable()) })
@@ -75,8 +84,13 @@ fn decimal(scale: i8) -> Value {
 
 fn moment(digits: u8, zoned: bool) -> Value {
     let zone = if zoned { "Z" } else { "" };
-    let pattern = format!("^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}\\.[0-9]{{{digits}}}{zone}$");
-    if zoned { json!({ "type": "string", "format": "date-time", "pattern": pattern }) } else { json!({ "type": "string", "pattern": pattern }) }
+    let pattern =
+        format!("^[0-9]{{4}}-[0-9]{{2}}-[0-9]{{2}}T[0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}\\.[0-9]{{{digits}}}{zone}$");
+    if zoned {
+        json!({ "type": "string", "format": "date-time", "pattern": pattern })
+    } else {
+        json!({ "type": "string", "pattern": pattern })
+    }
 }
 
 /// The same schema, null allowed: in `type` where that says it all.

@@ -1,7 +1,8 @@
 use arrow::array::{
-    BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, DurationMillisecondArray, Float64Array, Int32Array,
-    IntervalMonthDayNanoArray, ListArray, MapBuilder, NullArray, StringArray, StringBuilder, StringViewArray, StructArray,
-    Time64MicrosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
+    BinaryArray, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, DurationMillisecondArray, Float64Array,
+    Int32Array, IntervalMonthDayNanoArray, ListArray, MapBuilder, NullArray, StringArray, StringBuilder,
+    StringViewArray, StructArray, Time64MicrosecondArray, TimestampMicrosecondArray, TimestampNanosecondArray,
+    TimestampSecondArray, UInt64Array,
 };
 use arrow::datatypes::{Field, Int8Type, IntervalMonthDayNano};
 
@@ -23,7 +24,8 @@ fn rendered(array: ArrayRef) -> Vec<String> {
 #[test]
 fn each_type_has_one_form() {
     let utc = |micros: Vec<Option<i64>>| TimestampMicrosecondArray::from(micros).with_timezone("UTC");
-    let decimals = Decimal128Array::from(vec![Some(1_050), Some(-5), Some(0), None]).with_precision_and_scale(18, 3).unwrap();
+    let decimals =
+        Decimal128Array::from(vec![Some(1_050), Some(-5), Some(0), None]).with_precision_and_scale(18, 3).unwrap();
     let list = ListArray::from_iter_primitive::<arrow::datatypes::Int32Type, _, _>([
         Some(vec![Some(1), None, Some(3)]),
         Some(vec![]),
@@ -46,9 +48,15 @@ fn each_type_has_one_form() {
         (Arc::new(decimals), &["\"1.050\"", "\"-0.005\"", "\"0.000\"", "null"]),
         (Arc::new(StringViewArray::from(vec!["a\"b\\c\n", "é"])), &["\"a\\\"b\\\\c\\n\"", "\"é\""]),
         (Arc::new(BinaryArray::from(vec![b"\x00\xff".as_slice()])), &["\"00ff\""]),
-        (Arc::new(utc(vec![Some(1_500_000), Some(-1)])), &["\"1970-01-01T00:00:01.500000Z\"", "\"1969-12-31T23:59:59.999999Z\""]),
+        (
+            Arc::new(utc(vec![Some(1_500_000), Some(-1)])),
+            &["\"1970-01-01T00:00:01.500000Z\"", "\"1969-12-31T23:59:59.999999Z\""],
+        ),
         (Arc::new(TimestampSecondArray::from(vec![1])), &["\"1970-01-01T00:00:01.000000\""]),
-        (Arc::new(TimestampNanosecondArray::from(vec![1]).with_timezone("UTC")), &["\"1970-01-01T00:00:00.000000001Z\""]),
+        (
+            Arc::new(TimestampNanosecondArray::from(vec![1]).with_timezone("UTC")),
+            &["\"1970-01-01T00:00:00.000000001Z\""],
+        ),
         (Arc::new(Date32Array::from(vec![20_000])), &["\"2024-10-04\""]),
         (Arc::new(Time64MicrosecondArray::from(vec![43_200_000_001])), &["\"12:00:00.000001\""]),
         (
@@ -81,7 +89,8 @@ fn columns_stand_in_schema_order_and_names_are_escaped() {
 
 #[test]
 fn a_sliced_batch_gives_its_own_rows() {
-    let list = ListArray::from_iter_primitive::<arrow::datatypes::Int32Type, _, _>((0..4).map(|i| Some(vec![Some(i); 2])));
+    let list =
+        ListArray::from_iter_primitive::<arrow::datatypes::Int32Type, _, _>((0..4).map(|i| Some(vec![Some(i); 2])));
     assert_eq!(rendered(Arc::new(list.slice(2, 2))), ["{\"c\":[2,2]}", "{\"c\":[3,3]}"]);
 }
 

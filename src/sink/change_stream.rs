@@ -91,7 +91,10 @@ impl ChangeStreamSink {
         check_schema(target.schema)?;
         let template = SubjectTemplate::parse(target.subject, target.key)?;
         if let Some(missing) = target.key.iter().find(|name| target.schema.index_of(name).is_err()) {
-            return Err(Error::new(ErrorKind::Definition, format!("job `{}` has no column `{missing}` of its key", target.job)));
+            return Err(Error::new(
+                ErrorKind::Definition,
+                format!("job `{}` has no column `{missing}` of its key", target.job),
+            ));
         }
         ensure_stream(context, target.stream, &[template.filter()]).await?;
         let mut sink = Self {
@@ -135,7 +138,13 @@ impl ChangeStreamSink {
         let mut delivered = 0;
         while remaining > 0 {
             let wanted = usize::try_from(remaining).unwrap_or(usize::MAX).min(LEDGER_BATCH);
-            let mut batch = consumer.batch().max_messages(wanted).expires(LEDGER_WAIT).messages().await.map_err(|error| unavailable(error.to_string()))?;
+            let mut batch = consumer
+                .batch()
+                .max_messages(wanted)
+                .expires(LEDGER_WAIT)
+                .messages()
+                .await
+                .map_err(|error| unavailable(error.to_string()))?;
             let before = delivered;
             while let Some(message) = batch.next().await {
                 let message = message.map_err(|error| unavailable(error.to_string()))?;
@@ -160,16 +169,17 @@ impl ChangeStreamSink {
 
     /// Enters a subject's last message.
     fn enter(&mut self, subject: &str, sequence: u64, message: &[u8]) -> Result<()> {
-        let revision = self.template.key(subject).and_then(|key| self.publisher.read(&key, message)).ok_or_else(|| {
-            Error::new(
-                ErrorKind::Definition,
-                format!(
-                    "stream `{}` has a message on `{subject}` (sequence {sequence}) that this job didn't publish; \
+        let revision =
+            self.template.key(subject).and_then(|key| self.publisher.read(&key, message)).ok_or_else(|| {
+                Error::new(
+                    ErrorKind::Definition,
+                    format!(
+                        "stream `{}` has a message on `{subject}` (sequence {sequence}) that this job didn't publish; \
                      give the sink subjects of its own",
-                    self.stream
-                ),
-            )
-        })?;
+                        self.stream
+                    ),
+                )
+            })?;
         self.ledger.record(subject, revision, sequence);
         Ok(())
     }
@@ -217,14 +227,20 @@ impl ChangeStreamSink {
 
     fn key_columns(&self, batch: &RecordBatch) -> Result<Vec<usize>> {
         let schema = batch.schema();
-        let index = |name: &String| schema.index_of(name).map_err(|error| Error::caused(ErrorKind::Internal, "finding the key's columns", error));
+        let index = |name: &String| {
+            schema
+                .index_of(name)
+                .map_err(|error| Error::caused(ErrorKind::Internal, "finding the key's columns", error))
+        };
         self.key.iter().map(index).collect()
     }
 
     fn key_of(&self, rows: &Rows, columns: &[usize], row: usize) -> Result<Vec<String>> {
         let value = |(column, name): (&usize, &String)| match rows.text(*column, row)? {
             Some(text) => Ok(encode_token(&text)),
-            None => Err(Error::internal(format!("column `{name}` of the key is null in a row that was to be published"))),
+            None => {
+                Err(Error::internal(format!("column `{name}` of the key is null in a row that was to be published")))
+            }
         };
         columns.iter().zip(&self.key).map(value).collect()
     }
@@ -295,7 +311,11 @@ impl ChangeStreamSink {
         let mut pause = PAUSE_MIN;
         loop {
             if let Trouble::Refused(kind, cause) = trouble {
-                return Err(Error::caused(kind, format!("publishing on `{}` of stream `{}`", one.subject, self.stream), cause));
+                return Err(Error::caused(
+                    kind,
+                    format!("publishing on `{}` of stream `{}`", one.subject, self.stream),
+                    cause,
+                ));
             }
             trouble = match self.look(&one.subject).await? {
                 Err(cause) => Trouble::Unknown(cause),
@@ -393,7 +413,8 @@ impl ChangeStreamSink {
     /// Waits until the broker has dealt with everything that was sent. A look at a subject could overtake what the
     /// broker has still queued; a publication can't, so one goes behind it that is refused whatever the stream holds.
     async fn pass_barrier(&self, subject: &str) -> Result<()> {
-        let message = PublishMessage::build().expected_stream(&self.stream).expected_last_subject_sequence(SEQUENCE_OF_NONE);
+        let message =
+            PublishMessage::build().expected_stream(&self.stream).expected_last_subject_sequence(SEQUENCE_OF_NONE);
         let outcome = match self.context.send_publish(subject.to_owned(), message).await {
             Ok(acknowledgement) => acknowledgement.await,
             Err(error) => Err(error),
@@ -401,7 +422,9 @@ impl ChangeStreamSink {
         match outcome {
             Err(error) if error.kind() == PublishErrorKind::WrongLastSequence => Ok(()),
             Err(error) => Err(self.unavailable(subject, error.to_string())),
-            Ok(_) => Err(Error::internal(format!("stream `{}` stored a message that no stream may store", self.stream))),
+            Ok(_) => {
+                Err(Error::internal(format!("stream `{}` stored a message that no stream may store", self.stream)))
+            }
         }
     }
 

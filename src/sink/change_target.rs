@@ -1,8 +1,8 @@
 //! The stream that a change stream is published on: created with what the promises need, or checked, never altered.
 
+use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{Context, ErrorCode};
-use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 
 use super::subject::covers;
 use crate::error::{Error, ErrorKind, Result};
@@ -46,7 +46,11 @@ async fn create(context: &Context, stream: &str, filters: &[String]) -> Result<(
             CreateStreamErrorKind::JetStream(cause) if cause.code() < 500 => ErrorKind::Definition,
             _ => ErrorKind::Unavailable,
         };
-        Error::caused(kind, format!("creating stream `{stream}` for subjects `{}`", filters.join("`, `")), error.to_string())
+        Error::caused(
+            kind,
+            format!("creating stream `{stream}` for subjects `{}`", filters.join("`, `")),
+            error.to_string(),
+        )
     })
 }
 
@@ -92,11 +96,19 @@ fn problems(config: &Config, filters: &[String]) -> Vec<String> {
         (config.max_bytes > 0, "max_bytes", "--max-bytes=-1"),
     ];
     for (_, setting, mend) in limits.into_iter().filter(|(limited, _, _)| *limited) {
-        problems.push(format!("`{setting}` removes messages that later revisions rest on (`nats stream edit {name} {mend}`)"));
+        problems.push(format!(
+            "`{setting}` removes messages that later revisions rest on (`nats stream edit {name} {mend}`)"
+        ));
     }
     let others = [
-        (config.retention != RetentionPolicy::Limits, "its retention deletes what is consumed; create it with `--retention limits`"),
-        (config.storage == StorageType::Memory, "it forgets everything when the broker restarts; create it with `--storage file`"),
+        (
+            config.retention != RetentionPolicy::Limits,
+            "its retention deletes what is consumed; create it with `--retention limits`",
+        ),
+        (
+            config.storage == StorageType::Memory,
+            "it forgets everything when the broker restarts; create it with `--storage file`",
+        ),
         (config.no_ack, "it doesn't acknowledge what it stores; create it without `--no-ack`"),
         (config.sealed, "it is sealed; publish on another stream"),
         (config.mirror.is_some(), "it is a mirror; publish on its origin"),

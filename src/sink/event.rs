@@ -7,10 +7,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use sha2::{Digest as _, Sha256};
 
+use super::Stamp;
 use super::body::instant;
 use super::ledger::{Change, Content, Digest, Next, Revision};
 use super::subject::decode_token;
-use super::Stamp;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The media type of the messages.

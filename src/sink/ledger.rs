@@ -86,9 +86,11 @@ impl Ledger {
     pub fn decide(&self, subject: &str, content: Content) -> Option<Next> {
         let Some(entry) = self.entries.get(subject).filter(|entry| entry.sequence > 0) else {
             return match content {
-                Content::Present(_) => {
-                    Some(Next { change: Change::Appeared, revision: Revision { number: 1, content }, expected_sequence: 0 })
-                }
+                Content::Present(_) => Some(Next {
+                    change: Change::Appeared,
+                    revision: Revision { number: 1, content },
+                    expected_sequence: 0,
+                }),
                 Content::Revoked => None,
             };
         };
@@ -98,7 +100,11 @@ impl Ledger {
             (_, Content::Present(_)) => Change::Changed,
             (_, Content::Revoked) => Change::Revoked,
         };
-        Some(Next { change, revision: Revision { number: entry.last.number + 1, content }, expected_sequence: entry.sequence })
+        Some(Next {
+            change,
+            revision: Revision { number: entry.last.number + 1, content },
+            expected_sequence: entry.sequence,
+        })
     }
 
     /// Notes that `revision` is the subject's last message, at this stream sequence.
@@ -109,7 +115,8 @@ impl Ledger {
     /// Notes that `revision` is about to be sent. Until [`Ledger::record`], its outcome is not known, and that of the
     /// `DOUBTS_MAX` before it isn't either.
     pub fn doubt(&mut self, subject: &str, revision: Revision) {
-        let nothing = || Entry { last: Revision { number: 0, content: Content::Revoked }, sequence: 0, in_doubt: Vec::new() };
+        let nothing =
+            || Entry { last: Revision { number: 0, content: Content::Revoked }, sequence: 0, in_doubt: Vec::new() };
         let in_doubt = &mut self.entries.entry(subject.to_owned()).or_insert_with(nothing).in_doubt;
         if !in_doubt.contains(&revision) {
             if in_doubt.len() == DOUBTS_MAX {
@@ -193,7 +200,11 @@ mod tests {
                 ledger.record("s", last, sequence);
             }
             let found = ledger.decide("s", wanted);
-            assert_eq!(found.map(|next| (next.change, next.revision.number, next.expected_sequence)), expected, "{last:?} {wanted:?}");
+            assert_eq!(
+                found.map(|next| (next.change, next.revision.number, next.expected_sequence)),
+                expected,
+                "{last:?} {wanted:?}"
+            );
             assert!(found.is_none_or(|next| next.revision.content == wanted));
         }
     }

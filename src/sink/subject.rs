@@ -217,7 +217,11 @@ mod tests {
             ("invoice.{day}", vec!["trigger_key"], Some("`{day}` is not a column of the job's key `trigger_key`")),
             ("invoice.{a}", vec!["a", "b"], Some("`{b}` is missing: two keys would share a subject")),
             ("{a}.{a}", vec!["a"], Some("`{a}` stands in it twice")),
-            ("invoice.x-{a}", vec!["a"], Some("`x-{a}` mixes text and a placeholder; a placeholder is a token of its own")),
+            (
+                "invoice.x-{a}",
+                vec!["a"],
+                Some("`x-{a}` mixes text and a placeholder; a placeholder is a token of its own"),
+            ),
             ("invoice..{a}", vec!["a"], Some("a token is empty")),
             ("invoice.*.{a}", vec!["a"], Some("`*` has `*`; a token has ASCII letters, digits, `_` and `-`")),
             ("invoice.all", vec![], Some("the job declares no `key`, which a change stream needs")),

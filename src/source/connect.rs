@@ -3,7 +3,10 @@
 //! A refused permission looks like a time-out to whoever asked; only the connection hears of it. So its events are
 //! logged as they come, and the last complaint is kept for the error that follows from it.
 
-#![expect(clippy::disallowed_methods, reason = "a complaint is dated, so that an old one is not blamed for a new failure")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "a complaint is dated, so that an old one is not blamed for a new failure"
+)]
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};

@@ -39,7 +39,8 @@ mod tests {
 
     #[test]
     fn both_forms_of_the_reply_subject_are_read_and_others_refused() {
-        let delivery = Delivery { stream_sequence: 40, consumer_sequence: 7, stored_nanos: 1_700_000_000_123_456_789, pending: 3 };
+        let delivery =
+            Delivery { stream_sequence: 40, consumer_sequence: 7, stored_nanos: 1_700_000_000_123_456_789, pending: 3 };
         for (reply, expected) in [
             ("$JS.ACK.ORDERS.c1.1.40.7.1700000000123456789.3", Some(delivery)),
             ("$JS.ACK.hub.Ab12.ORDERS.c1.1.40.7.1700000000123456789.3.xyz", Some(delivery)),

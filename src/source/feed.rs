@@ -46,11 +46,17 @@ pub(super) enum Heard {
 
 impl Feed {
     /// A consumer of `stream` that starts at `start` and delivers what `filter` selects (all where it is empty).
-    pub(super) async fn open(context: &Context, stream: &str, filter: &[String], start: u64) -> Result<Self, OpenError> {
+    pub(super) async fn open(
+        context: &Context,
+        stream: &str,
+        filter: &[String],
+        start: u64,
+    ) -> Result<Self, OpenError> {
         let deliver_policy = DeliverPolicy::ByStartSequence { start_sequence: start };
         let consumer = context.create_consumer_on_stream(configuration(filter, deliver_policy), stream).await?;
         let inbox = Subject::from(context.client().new_inbox());
-        let subscriber = context.client().subscribe(inbox.clone()).await.map_err(|error| OpenError::Subscribe(error.to_string()))?;
+        let subscriber =
+            context.client().subscribe(inbox.clone()).await.map_err(|error| OpenError::Subscribe(error.to_string()))?;
         let request = pull::BatchConfig {
             batch: MESSAGES_AHEAD,
             expires: Some(REQUEST_EXPIRES),
@@ -61,7 +67,17 @@ impl Feed {
         };
         let pending = consumer.cached_info().num_pending;
         let context = context.clone();
-        Ok(Self { consumer, context, subscriber, inbox, request, requested: 0, delivered: 0, pending, silent_since: None })
+        Ok(Self {
+            consumer,
+            context,
+            subscriber,
+            inbox,
+            request,
+            requested: 0,
+            delivered: 0,
+            pending,
+            silent_since: None,
+        })
     }
 
     /// How many messages the consumer has beyond those that came out, as far as is known.
@@ -106,7 +122,8 @@ impl Feed {
 
     /// Asks the broker whether the consumer has delivered everything it had, and everything delivered has come out.
     pub(super) async fn is_drained(&mut self) -> Result<bool, String> {
-        let info = self.consumer.get_info().await.map_err(|error| format!("the consumer's state is not known: {error}"))?;
+        let info =
+            self.consumer.get_info().await.map_err(|error| format!("the consumer's state is not known: {error}"))?;
         let under_way = info.delivered.consumer_sequence.saturating_sub(self.delivered);
         self.pending = info.num_pending + under_way;
         Ok(self.pending == 0)
@@ -146,7 +163,10 @@ impl Feed {
         };
         let expected = self.delivered + 1;
         if delivery.consumer_sequence != expected {
-            return Heard::Lost(format!("message {} of the consumer came in place of {expected}", delivery.consumer_sequence));
+            return Heard::Lost(format!(
+                "message {} of the consumer came in place of {expected}",
+                delivery.consumer_sequence
+            ));
         }
         self.delivered = expected;
         self.pending = delivery.pending;

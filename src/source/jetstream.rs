@@ -80,7 +80,11 @@ impl JetStreamSource {
             Start::Sequence(sequence) => {
                 let sequence = sequence.max(1);
                 state.check_position(stream, sequence).map_err(|error| {
-                    Error::caused(ErrorKind::Definition, format!("the start at sequence {sequence} is not in the stream"), error)
+                    Error::caused(
+                        ErrorKind::Definition,
+                        format!("the start at sequence {sequence} is not in the stream"),
+                        error,
+                    )
                 })?;
                 sequence
             }
@@ -290,9 +294,11 @@ impl JetStreamSource {
     async fn ask_state(&mut self) -> Result<StreamState> {
         let asked = StreamState::ask(&self.broker, &self.stream, &self.subjects).await;
         let state = asked.map_err(|error| match error.kind() {
-            ErrorKind::Definition => {
-                Error::caused(ErrorKind::Corrupt, format!("stream `{}` was deleted or changed while it was read", self.stream), error)
-            }
+            ErrorKind::Definition => Error::caused(
+                ErrorKind::Corrupt,
+                format!("stream `{}` was deleted or changed while it was read", self.stream),
+                error,
+            ),
             _ => error,
         })?;
         state.check_created(&self.stream, self.created_nanos)?;
@@ -302,10 +308,17 @@ impl JetStreamSource {
 
     /// Whether the stream still holds the last message that arrived as it was, unless it was deleted since.
     async fn check_last_arrived(&self, state: &StreamState) -> Result<()> {
-        let Some(arrived) = self.last_arrived.as_ref().filter(|arrived| arrived.sequence >= state.first) else { return Ok(()) };
+        let Some(arrived) = self.last_arrived.as_ref().filter(|arrived| arrived.sequence >= state.first) else {
+            return Ok(());
+        };
         let doing = || format!("looking again at message {} of stream `{}`", arrived.sequence, self.stream);
         let unavailable = |cause: String| Error::caused(ErrorKind::Unavailable, doing(), cause);
-        let stream = self.broker.jetstream().get_stream_no_info(&*self.stream).await.map_err(|error| unavailable(error.to_string()))?;
+        let stream = self
+            .broker
+            .jetstream()
+            .get_stream_no_info(&*self.stream)
+            .await
+            .map_err(|error| unavailable(error.to_string()))?;
         let message = match stream.get_raw_message(arrived.sequence).await {
             Ok(message) => message,
             Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => return Ok(()),
@@ -316,7 +329,10 @@ impl JetStreamSource {
         }
         Err(Error::new(
             ErrorKind::Corrupt,
-            format!("message {} of stream `{}` is another one than the one that was read: the stream lost its tail", arrived.sequence, self.stream),
+            format!(
+                "message {} of stream `{}` is another one than the one that was read: the stream lost its tail",
+                arrived.sequence, self.stream
+            ),
         ))
     }
 
@@ -363,11 +379,14 @@ impl JetStreamSource {
     }
 
     fn not_opened(&self, error: OpenError) -> Error {
-        let doing = format!("opening a consumer on stream `{}` for subjects `{}`", self.stream, self.subjects.join("`, `"));
+        let doing =
+            format!("opening a consumer on stream `{}` for subjects `{}`", self.stream, self.subjects.join("`, `"));
         match error {
             OpenError::Consumer(error) => match error.kind() {
                 // The broker answers 400 to a consumer that can never be, such as one with overlapping subjects.
-                ConsumerErrorKind::JetStream(cause) if cause.code() == 400 => Error::caused(ErrorKind::Definition, doing, cause),
+                ConsumerErrorKind::JetStream(cause) if cause.code() == 400 => {
+                    Error::caused(ErrorKind::Definition, doing, cause)
+                }
                 _ => Error::caused(ErrorKind::Unavailable, doing, error.to_string()),
             },
             OpenError::Subscribe(cause) => Error::caused(ErrorKind::Unavailable, doing, cause),
@@ -375,8 +394,13 @@ impl JetStreamSource {
     }
 
     fn unavailable(&self, since: Instant, reason: String) -> Error {
-        let complaint = self.broker.complaint_since(since).map(|text| format!("; NATS says: {text}")).unwrap_or_default();
-        Error::caused(ErrorKind::Unavailable, format!("reading stream `{}` at {}", self.stream, self.received), reason + &complaint)
+        let complaint =
+            self.broker.complaint_since(since).map(|text| format!("; NATS says: {text}")).unwrap_or_default();
+        Error::caused(
+            ErrorKind::Unavailable,
+            format!("reading stream `{}` at {}", self.stream, self.received),
+            reason + &complaint,
+        )
     }
 }
 

@@ -50,7 +50,11 @@ impl PrivateServer {
     pub async fn start_with(store_dir: &Path, options: &ServerOptions) -> Result<Self> {
         let binary = find_server()?;
         let failed = |error: io::Error| {
-            Error::caused(ErrorKind::Unavailable, format!("starting `{}` in `{}`", binary.display(), store_dir.display()), error)
+            Error::caused(
+                ErrorKind::Unavailable,
+                format!("starting `{}` in `{}`", binary.display(), store_dir.display()),
+                error,
+            )
         };
         fs::create_dir_all(store_dir).map_err(failed)?;
         let log = store_dir.join("nats-server.log");
@@ -107,7 +111,8 @@ impl PrivateServer {
             }
             let ended = self.process.try_wait().ok().flatten();
             if ended.is_some() || started.elapsed() > READY_WITHIN {
-                let state = ended.map_or_else(|| format!("not ready after {READY_WITHIN:?}"), |status| status.to_string());
+                let state =
+                    ended.map_or_else(|| format!("not ready after {READY_WITHIN:?}"), |status| status.to_string());
                 return Err(Error::new(
                     ErrorKind::Unavailable,
                     format!("starting a private nats-server: {state}; its log ends with `{}`", last_line(log)),
@@ -140,7 +145,10 @@ pub fn find_server() -> Result<PathBuf> {
                 ErrorKind::Unavailable,
                 format!("`NATS_SERVER` names `{}` of version {major}.{minor}; 2.12 or later is needed", path.display()),
             )),
-            None => Err(Error::new(ErrorKind::Unavailable, format!("`NATS_SERVER` names `{}`, which is no nats-server", path.display()))),
+            None => Err(Error::new(
+                ErrorKind::Unavailable,
+                format!("`NATS_SERVER` names `{}`, which is no nats-server", path.display()),
+            )),
         };
     }
     candidates().into_iter().find(|path| version_of(path).is_some_and(|version| version >= OLDEST)).ok_or_else(|| {

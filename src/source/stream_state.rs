@@ -32,7 +32,9 @@ impl StreamState {
     /// the broker doesn't answer.
     pub(super) async fn ask(broker: &Broker, stream: &str, subjects: &[String]) -> Result<Self> {
         let handle = broker.jetstream().get_stream(stream).await.map_err(|error| match error.kind() {
-            GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => missing(stream, subjects),
+            GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
+                missing(stream, subjects)
+            }
             GetStreamErrorKind::EmptyName | GetStreamErrorKind::InvalidStreamName => {
                 Error::new(ErrorKind::Definition, format!("`{stream}` is not a stream name"))
             }

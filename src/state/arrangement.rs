@@ -82,16 +82,7 @@ impl Arrangement {
     /// An empty multiset of rows of `schema`, indexed by the columns `key`.
     pub fn new(schema: SchemaRef, key: Vec<usize>, nulls: NullKeys) -> Result<Self> {
         let converter = row_converter(&schema)?;
-        Ok(Self {
-            schema,
-            key,
-            nulls,
-            chunks: Vec::new(),
-            index: HashTable::new(),
-            next: 0,
-            live: 0,
-            converter,
-        })
+        Ok(Self { schema, key, nulls, chunks: Vec::new(), index: HashTable::new(), next: 0, live: 0, converter })
     }
 
     /// The schema of the rows.
@@ -165,7 +156,9 @@ impl Arrangement {
         }
         Ok(match wrong {
             None => matches,
-            Some(wrong) => matches.into_iter().zip(wrong).filter(|&(_, wrong)| !wrong).map(|(found, _)| found).collect(),
+            Some(wrong) => {
+                matches.into_iter().zip(wrong).filter(|&(_, wrong)| !wrong).map(|(found, _)| found).collect()
+            }
         })
     }
 
@@ -254,7 +247,8 @@ impl Arrangement {
         if delta.is_empty() {
             return Ok(());
         }
-        let key_columns: Vec<ArrayRef> = self.key.iter().map(|&column| Arc::clone(delta.batch().column(column))).collect();
+        let key_columns: Vec<ArrayRef> =
+            self.key.iter().map(|&column| Arc::clone(delta.batch().column(column))).collect();
         let skip = self.null_rows(&key_columns);
         let key_hashes = hash_rows(&key_columns, delta.len())?;
         let row_hashes = hash_rows(delta.batch().columns(), delta.len())?;
@@ -313,8 +307,7 @@ impl Arrangement {
         stored: &dyn Fn(usize) -> bool,
     ) -> Result<()> {
         let going: Vec<usize> = (0..delta.len()).filter(|&row| delta.weights()[row] < 0 && stored(row)).collect();
-        let positions: arrow::array::UInt32Array =
-            going.iter().map(|&row| u32::try_from(row).ok()).collect();
+        let positions: arrow::array::UInt32Array = going.iter().map(|&row| u32::try_from(row).ok()).collect();
         let leaving = arrow::compute::take_record_batch(delta.batch(), &positions)?;
         let leaving_bytes = self.converter.convert_columns(leaving.columns())?;
         for (position, &row) in going.iter().enumerate() {

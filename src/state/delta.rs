@@ -76,10 +76,8 @@ impl Delta {
     pub fn filter(&self, keep: &BooleanArray) -> Result<Self> {
         use arrow::array::Array;
         let batch = filter_record_batch(&self.batch, keep)?;
-        let weights = (0..keep.len())
-            .filter(|&row| keep.is_valid(row) && keep.value(row))
-            .map(|row| self.weights[row])
-            .collect();
+        let weights =
+            (0..keep.len()).filter(|&row| keep.is_valid(row) && keep.value(row)).map(|row| self.weights[row]).collect();
         Ok(Self { batch, weights })
     }
 
@@ -98,8 +96,11 @@ impl Delta {
         if second.is_none() {
             return first.with_schema(schema);
         }
-        let batches: Vec<RecordBatch> =
-            parts.iter().filter(|part| !part.is_empty()).map(|part| relabel(&part.batch, schema)).collect::<Result<_>>()?;
+        let batches: Vec<RecordBatch> = parts
+            .iter()
+            .filter(|part| !part.is_empty())
+            .map(|part| relabel(&part.batch, schema))
+            .collect::<Result<_>>()?;
         let weights = parts.iter().flat_map(|part| part.weights.iter().copied()).collect();
         Ok(Self { batch: concat_batches(schema, &batches)?, weights })
     }

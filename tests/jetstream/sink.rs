@@ -33,8 +33,11 @@ fn schema() -> Schema {
 }
 
 fn table(rows: &[Row]) -> RecordBatch {
-    let amounts = Decimal128Array::from_iter_values(rows.iter().map(|(_, amount)| *amount)).with_precision_and_scale(18, 3).unwrap();
-    let times = TimestampMicrosecondArray::from_iter(rows.iter().map(|(_, amount)| (amount % 2 == 0).then_some(1_500_000)));
+    let amounts = Decimal128Array::from_iter_values(rows.iter().map(|(_, amount)| *amount))
+        .with_precision_and_scale(18, 3)
+        .unwrap();
+    let times =
+        TimestampMicrosecondArray::from_iter(rows.iter().map(|(_, amount)| (amount % 2 == 0).then_some(1_500_000)));
     let numbers = ListArray::from_iter_primitive::<Int32Type, _, _>(rows.iter().map(|_| Some(vec![Some(1), None])));
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringViewArray::from_iter_values(rows.iter().map(|(key, _)| *key))),
@@ -90,7 +93,8 @@ async fn consumed(nats: &Nats) -> Vec<(String, Value)> {
         let mut messages = consumer.batch().max_messages(pending).expires(SOON).messages().await.unwrap();
         while let Some(message) = messages.next().await {
             let message = message.unwrap();
-            let kind = message.headers.as_ref().and_then(|headers| headers.get("content-type")).map(ToString::to_string);
+            let kind =
+                message.headers.as_ref().and_then(|headers| headers.get("content-type")).map(ToString::to_string);
             assert_eq!(kind.as_deref(), Some("application/cloudevents+json"));
             found.push((message.subject.to_string(), serde_json::from_slice(&message.payload).unwrap()));
         }
@@ -162,7 +166,11 @@ async fn every_message_fits_the_published_schema_and_a_spoilt_one_does_not() {
     let bodies = consumed(&nats).await;
     assert_eq!(bodies.len(), 5);
     for (_, body) in &bodies {
-        assert!(validator.is_valid(body), "{body}: {:?}", validator.iter_errors(body).map(|error| error.to_string()).collect::<Vec<_>>());
+        assert!(
+            validator.is_valid(body),
+            "{body}: {:?}",
+            validator.iter_errors(body).map(|error| error.to_string()).collect::<Vec<_>>()
+        );
     }
     let good = &bodies[0].1;
     for (pointer, value) in [
@@ -320,7 +328,10 @@ async fn an_existing_stream_that_may_lose_messages_or_holds_others_is_refused_an
     nats.publish("invoice.triggers.x", ["not ours".to_owned()]).await;
     let error = try_open(&nats).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Definition);
-    assert!(error.to_string().contains("has a message on `invoice.triggers.x` (sequence 2) that this job didn't publish"), "{error}");
+    assert!(
+        error.to_string().contains("has a message on `invoice.triggers.x` (sequence 2) that this job didn't publish"),
+        "{error}"
+    );
 }
 
 #[tokio::test]

@@ -76,7 +76,8 @@ async fn messages_come_whole_and_in_order_with_their_place_and_time() {
     messages.extend(read(&mut source, upto(10)).await.messages);
     let [first, second] = &messages[..] else { panic!("{messages:?}") };
     assert_eq!((&*first.stream, first.sequence, &*first.subject, &first.body[..]), ("S", 1, "s.first", &b"one"[..]));
-    let headers: Vec<(&str, &str)> = first.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let headers: Vec<(&str, &str)> =
+        first.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     assert_eq!(headers, [("a", "1"), ("a", "0"), ("b", "2")]);
     assert_eq!((second.sequence, &*second.subject, &second.body[..]), (2, "s.second", &b"two"[..]));
     let mut stream = context.get_stream("S").await.unwrap();
@@ -145,10 +146,9 @@ async fn only_the_wanted_subjects_come_and_the_position_passes_the_others() {
         nats.publish("s.b", bodies(number..number + 1)).await;
         nats.publish("s.c.d", bodies(number..number + 1)).await;
     }
-    for (subjects, expected) in [
-        (vec!["s.a"], vec![1, 4, 7, 10, 13]),
-        (vec!["s.a", "s.c.>"], vec![1, 3, 4, 6, 7, 9, 10, 12, 13, 15]),
-    ] {
+    for (subjects, expected) in
+        [(vec!["s.a"], vec![1, 4, 7, 10, 13]), (vec!["s.a", "s.c.>"], vec![1, 3, 4, 6, 7, 9, 10, 12, 13, 15])]
+    {
         let subjects: Vec<String> = subjects.into_iter().map(str::to_owned).collect();
         let mut source = JetStreamSource::open(&nats.broker, "S", &subjects, Start::All).await.unwrap();
         assert_eq!(read_all(&mut source, expected.len()).await, expected);
@@ -319,7 +319,9 @@ async fn a_stream_that_is_deleted_or_created_anew_while_it_is_read_is_noticed() 
 
 #[tokio::test]
 async fn a_stream_that_lost_its_tail_is_noticed_also_when_its_sequences_are_used_again() {
-    for (again, expected) in [(0, "ends before 11, but 21 was to be read next"), (15, "message 20 of stream `S` is another one")] {
+    for (again, expected) in
+        [(0, "ends before 11, but 21 was to be read next"), (15, "message 20 of stream `S` is another one")]
+    {
         let mut nats = Nats::start().await;
         nats.stream("S", &["s"]).await;
         nats.publish("s", bodies(0..10)).await;
@@ -376,7 +378,8 @@ async fn what_cannot_be_read_is_refused_with_the_remedy() {
     }
     for (retention, name) in [(RetentionPolicy::WorkQueue, "work"), (RetentionPolicy::Interest, "interest")] {
         nats.broker.jetstream().delete_stream("S").await.unwrap();
-        let configuration = Config { name: "S".to_owned(), subjects: vec!["s".to_owned()], retention, ..Config::default() };
+        let configuration =
+            Config { name: "S".to_owned(), subjects: vec!["s".to_owned()], retention, ..Config::default() };
         nats.broker.jetstream().create_stream(configuration).await.unwrap();
         let error = refusal(&nats, &[], Start::All).await;
         assert_eq!(error.kind(), ErrorKind::Definition);
@@ -407,7 +410,8 @@ async fn a_refused_permission_is_named_and_credentials_are_not_shown() {
     assert!(!wrong.chain().contains("wrong"), "{}", wrong.chain());
 
     let ann = connect(&nats.url().replace("nats://", "nats://ann:se%2Fcret@")).await.unwrap();
-    let mut source = JetStreamSource::open(&ann, "S", &[], Start::All).await.unwrap().with_patience(Duration::from_secs(1));
+    let mut source =
+        JetStreamSource::open(&ann, "S", &[], Start::All).await.unwrap().with_patience(Duration::from_secs(1));
     let error = failure(&mut source).await;
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
     assert!(error.chain().to_lowercase().contains("permissions violation"), "{}", error.chain());

@@ -64,7 +64,17 @@ const OUTSIDE: [&str; 8] =
 
 /// Words of the field, in the singular. `delivery` is missing: it is also what a broker does with a message.
 const NOUNS: [&str; 11] = [
-    "shipment", "invoice", "carrier", "customer", "consignee", "warehouse", "sku", "freight", "parcel", "payment", "incoterm",
+    "shipment",
+    "invoice",
+    "carrier",
+    "customer",
+    "consignee",
+    "warehouse",
+    "sku",
+    "freight",
+    "parcel",
+    "payment",
+    "incoterm",
 ];
 
 /// Where the words of the field may stand: the SQL functions of the field, and the examples of `--help`.
@@ -178,7 +188,10 @@ fn forbidden_imports(name: &str, tokens: &[Placed]) -> Vec<Violation> {
     let path = module_path(name);
     let Some(own) = path.first() else { return Vec::new() };
     let Some((_, allowed)) = MODULES.iter().find(|(module, _)| module == own) else {
-        return vec![(1, format!("the module `{own}` is not in the layout: add it to the map and say what it may import"))];
+        return vec![(
+            1,
+            format!("the module `{own}` is not in the layout: add it to the map and say what it may import"),
+        )];
     };
     let known = |module: &str| MODULES.iter().any(|(name, _)| *name == module);
     imported_modules(tokens, path.len())
@@ -238,13 +251,16 @@ fn heads(tokens: &[Placed], at: usize) -> Vec<(usize, String)> {
 }
 
 fn reaches_outside(name: &str, tokens: &[Placed]) -> Vec<Violation> {
-    let stands_in = |edges: &[&str]| edges.iter().any(|edge| name == *edge || (edge.ends_with('/') && name.starts_with(edge)));
+    let stands_in =
+        |edges: &[&str]| edges.iter().any(|edge| name == *edge || (edge.ends_with('/') && name.starts_with(edge)));
     if stands_in(&EDGES) {
         return Vec::new();
     }
     let mut found = Vec::new();
     for (at, token) in tokens.iter().enumerate() {
-        let (Token::Word(first), true) = (&token.0, tokens.get(at + 1).is_some_and(|next| is(next, "::"))) else { continue };
+        let (Token::Word(first), true) = (&token.0, tokens.get(at + 1).is_some_and(|next| is(next, "::"))) else {
+            continue;
+        };
         let starts = at == 0 || tokens.get(at - 1).is_some_and(|before| !is(before, "::"));
         if !starts {
             continue;
@@ -267,7 +283,10 @@ fn words_of_the_field(name: &str, tokens: &[Placed]) -> Vec<Violation> {
         let (Token::Word(text) | Token::Text(text)) = token else { continue };
         for word in words(&text.replace(SHIPPED_PIPELINE, "")) {
             if NOUNS.contains(&word.strip_suffix('s').unwrap_or(&word)) {
-                found.push((*line, format!("`{word}` is a word of the field; the logistics stand in SQL and contracts")));
+                found.push((
+                    *line,
+                    format!("`{word}` is a word of the field; the logistics stand in SQL and contracts"),
+                ));
             }
         }
     }
@@ -317,7 +336,11 @@ fn import_along_the_flow_passes() {
     check("circuit/mod.rs", "use crate::{plan, state::Delta, types::Micros};\nuse super::error::Result;", &[]);
     check("state/delta.rs", "use super::circuit;\nuse crate::state::hash;", &[]);
     check("state/mod.rs", "mod inner { use super::circuit; }", &[]);
-    check("state/mod.rs", "// use crate::circuit\n/* crate::circuit /* nested */ crate::plan */\nconst A: &str = \"crate::plan\";", &[]);
+    check(
+        "state/mod.rs",
+        "// use crate::circuit\n/* crate::circuit /* nested */ crate::plan */\nconst A: &str = \"crate::plan\";",
+        &[],
+    );
     check("cli/run.rs", "use crate::runtime::Run;\npub(crate) fn run() {}", &[]);
 }
 

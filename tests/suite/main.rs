@@ -2,6 +2,15 @@
 
 #![expect(clippy::disallowed_methods, reason = "the environment may choose a case")]
 
+mod commands;
+mod end_to_end;
 mod layout;
 mod oracle;
+mod sql_errors;
+mod program;
+mod restart;
 mod schemas;
+mod shipped;
+mod shipped_data;
+#[path = "../support/mod.rs"]
+mod support;

@@ -93,7 +93,7 @@ fn random_row(random: &mut Random) -> Row {
 
 const TABLES: [&str; 3] = ["a", "b", "c"];
 
-fn tables() -> TableSchemas {
+pub(crate) fn tables() -> TableSchemas {
     TABLES.iter().map(|&name| (Arc::from(name), schema())).collect()
 }
 
@@ -125,10 +125,16 @@ pub(crate) fn pipeline(jobs: &[(String, String)]) -> Pipeline {
 async fn circuit(jobs: &[(String, String)], sources: &TableSchemas) -> Circuit {
     let pipeline = pipeline(jobs);
     let render = |problems: milepost::diagnostic::Diagnostics| -> String {
-        problems.0.iter().map(|problem| format!("{}: {} ({:?})\n", problem.file.path.display(), problem.message, problem.help)).collect()
+        problems
+            .0
+            .iter()
+            .map(|problem| format!("{}: {} ({:?})\n", problem.file.path.display(), problem.message, problem.help))
+            .collect()
     };
     let planned = compile_jobs(&pipeline, sources).await.map_err(render).expect("the job can be planned");
-    compile(sources, &planned, &|job| Arc::clone(&pipeline.jobs[job].sql)).map_err(render).expect("the job can be compiled")
+    compile(sources, &planned, &|job| Arc::clone(&pipeline.jobs[job].sql))
+        .map_err(render)
+        .expect("the job can be compiled")
 }
 
 /// The rows of batches as sorted lines of text.
@@ -233,7 +239,8 @@ async fn every_job_equals_recomputation_after_every_step() {
 async fn how_rows_are_cut_into_batches_cannot_be_seen() {
     for (name, sql) in corpus() {
         let mut random = Random(77);
-        let rows: Vec<Vec<Row>> = (0..TABLES.len()).map(|_| (0..200).map(|_| random_row(&mut random)).collect()).collect();
+        let rows: Vec<Vec<Row>> =
+            (0..TABLES.len()).map(|_| (0..200).map(|_| random_row(&mut random)).collect()).collect();
         let mut results: Vec<Vec<String>> = Vec::new();
         for size in [1, 7, 200] {
             let jobs = vec![("job".to_owned(), sql.clone())];

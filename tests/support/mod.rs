@@ -28,7 +28,8 @@ impl Nats {
     pub(crate) async fn start_with(arguments: Vec<String>) -> Self {
         let store = TempDir::new().expect("a temporary directory can be made");
         let options = ServerOptions { port: None, arguments };
-        let server = PrivateServer::start_with(store.path(), &options).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+        let server =
+            PrivateServer::start_with(store.path(), &options).await.unwrap_or_else(|error| panic!("{}", error.chain()));
         let broker = connect(&server.url()).await.unwrap_or_else(|error| panic!("{}", error.chain()));
         Self { port: server.port(), server: Some(server), store, broker }
     }
@@ -41,7 +42,9 @@ impl Nats {
     /// Starts a killed server again, on what it stored and on the same port.
     pub(crate) async fn revive(&mut self) {
         let options = ServerOptions { port: Some(self.port), arguments: Vec::new() };
-        let server = PrivateServer::start_with(self.store.path(), &options).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+        let server = PrivateServer::start_with(self.store.path(), &options)
+            .await
+            .unwrap_or_else(|error| panic!("{}", error.chain()));
         self.server = Some(server);
     }
 

@@ -21,7 +21,13 @@ fn check_record(header: &[&str], good: &str, record: &str, expected: Result<&str
     check_record_in(&contract(), header, good, record, expected);
 }
 
-fn check_record_in(contract: &Contract, header: &[&str], good: &str, record: &str, expected: Result<&str, (&str, &str)>) {
+fn check_record_in(
+    contract: &Contract,
+    header: &[&str],
+    good: &str,
+    record: &str,
+    expected: Result<&str, (&str, &str)>,
+) {
     let outcome = outcome(contract, format(header), good, record.to_owned());
     let outcome = outcome.as_ref().map(String::as_str).map_err(|(place, rule)| (place.as_str(), *rule));
     assert_eq!(outcome, expected, "{record}");
@@ -50,9 +56,17 @@ fn cell_is_read_as_its_column_says() {
 fn nested_values_are_json_in_their_cell() {
     check_cell("marks", "\"[1,2]\"", Ok("marks=[1, 2]"));
     check_cell("marks", "[]", Ok("marks=[]"));
-    check_cell("place", "\"{\"\"country\"\": \"\"DE\"\", \"\"tags\"\": [\"\"\\u0061\"\"]}\"", Ok("place={country: DE, code: 7, tags: [a]}"));
+    check_cell(
+        "place",
+        "\"{\"\"country\"\": \"\"DE\"\", \"\"tags\"\": [\"\"\\u0061\"\"]}\"",
+        Ok("place={country: DE, code: 7, tags: [a]}"),
+    );
     check_cell("place", "\"{\"\"country\"\": 1}\"", Err(("/place/country", rule::WRONG_TYPE)));
-    check_cell("place", "\"{\"\"country\"\": \"\"DE\"\", \"\"country\"\": \"\"DE\"\"}\"", Err(("/place/country", rule::DUPLICATE_KEY)));
+    check_cell(
+        "place",
+        "\"{\"\"country\"\": \"\"DE\"\", \"\"country\"\": \"\"DE\"\"}\"",
+        Err(("/place/country", rule::DUPLICATE_KEY)),
+    );
     check_cell("place", "null", Ok(""));
     check_cell("marks", "[1", Err(("/marks", rule::INVALID_JSON)));
     check_cell("marks", "[1] [2]", Err(("/marks", rule::INVALID_JSON)));

@@ -64,9 +64,8 @@ fn key_that_is_there_twice_is_refused_wherever_it_is() {
 
 #[test]
 fn nesting_deeper_than_the_cap_is_refused_without_recursion() {
-    let nested = |name: &str, levels: usize| {
-        format!(r#"{{"id":"a","{name}":{}{}}}"#, "[".repeat(levels), "]".repeat(levels))
-    };
+    let nested =
+        |name: &str, levels: usize| format!(r#"{{"id":"a","{name}":{}{}}}"#, "[".repeat(levels), "]".repeat(levels));
     check(&nested("x", DEPTH_MAX - 1), Ok("id=a kind=A"));
     check(&nested("x", DEPTH_MAX), Err(("/x", rule::TOO_DEEP)));
     check(&nested("x", 500_000), Err(("/x", rule::TOO_DEEP)));

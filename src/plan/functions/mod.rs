@@ -13,14 +13,17 @@ use datafusion::logical_expr::{DocSection, ScalarUDF};
 mod arguments;
 mod calendar;
 mod exact;
+mod local_date;
 mod percent_encode;
 mod round_money;
 mod sla_deadline;
 mod within_tolerance;
+mod zones;
 
 #[cfg(test)]
 mod testing;
 
+pub use local_date::LocalDate;
 pub use percent_encode::PercentEncode;
 pub use round_money::RoundMoney;
 pub use sla_deadline::SlaDeadline;
@@ -29,6 +32,7 @@ pub use within_tolerance::WithinTolerance;
 /// All functions, in the order of their names, to be registered in every session: circuit, `query` and oracle.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     vec![
+        Arc::new(ScalarUDF::from(LocalDate::new())),
         Arc::new(ScalarUDF::from(PercentEncode::new())),
         Arc::new(ScalarUDF::from(RoundMoney::new())),
         Arc::new(ScalarUDF::from(SlaDeadline::new())),

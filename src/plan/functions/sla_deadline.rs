@@ -18,6 +18,7 @@ use hashbrown::HashMap;
 use super::SECTION;
 use super::arguments::{Argument, Call, text_type, within};
 use super::calendar::{Calendar, DAY, FREE_DAYS_MAX, instant, local_day};
+use super::zones::Zones;
 use crate::definition::contract::utc_timestamp;
 
 /// Until when something that was released must have left its site.
@@ -124,7 +125,7 @@ fn evaluate(call: &Call<7>) -> Result<TimestampMicrosecondArray> {
     let cutoffs = cutoff.primitives::<Time64MicrosecondType>()?;
     let closings = closes_at.primitives::<Time64MicrosecondType>()?;
     let counts = days.primitives::<Int64Type>()?;
-    let mut zones = Zones { names: time_zone.strings()?, known: HashMap::new() };
+    let mut zones = Zones::new(NAME, time_zone.strings()?);
     let working_days = Lists::<Int64Type>::new("working_days", working_days)?;
     let holidays = Lists::<Date32Type>::new("holidays", holidays)?;
     let mut sorted: HashMap<&[i32], Vec<i32>> = HashMap::new();
@@ -167,26 +168,6 @@ impl Site<'_> {
         let first = self.calendar.at_or_after(start).ok_or_else(free)?;
         let last = self.calendar.add(first, days).ok_or_else(free)?;
         instant(self.zone, last, self.closes_at).ok_or_else(out_of_range)
-    }
-}
-
-/// Time zones by name, each parsed once a batch.
-struct Zones<'a> {
-    names: &'a arrow::array::StringViewArray,
-    known: HashMap<&'a str, Tz>,
-}
-
-impl Zones<'_> {
-    fn get(&mut self, index: usize) -> Result<Tz> {
-        let name = self.names.value(index);
-        if let Some(zone) = self.known.get(name) {
-            return Ok(*zone);
-        }
-        let zone = name.parse().map_err(|_| {
-            exec_datafusion_err!("{NAME}: `{}` is not a time zone of the IANA database", name.escape_debug())
-        })?;
-        self.known.insert(name, zone);
-        Ok(zone)
     }
 }
 

@@ -114,7 +114,9 @@ fn read_stops_before_a_sequence() {
 fn seek_goes_to_a_record_forwards_and_back() {
     let file = file(b"h\na\n\"b\nb\"\nc\n");
     let mut source = open_file(&file, FileFormat::Csv);
-    for (next, expected) in [(3, vec![&b"c"[..]]), (2, vec![b"\"b\nb\"", b"c"]), (4, vec![]), (1, vec![b"a", b"\"b\nb\"", b"c"])] {
+    for (next, expected) in
+        [(3, vec![&b"c"[..]]), (2, vec![b"\"b\nb\"", b"c"]), (4, vec![]), (1, vec![b"a", b"\"b\nb\"", b"c"])]
+    {
         block_on(source.seek(next)).unwrap();
         let read = block_on(source.read(ALL)).unwrap();
         assert_eq!((bodies(&read), read.next), (expected, 4));
@@ -144,10 +146,7 @@ fn end_counts_without_moving() {
 fn identity_is_name_size_and_digest() {
     let file = file(b"abc");
     let identity = block_on(open_file(&file, FileFormat::Ndjson).identity()).unwrap();
-    assert_eq!(
-        identity,
-        "data/orders 3 bytes sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    );
+    assert_eq!(identity, "data/orders 3 bytes sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
 }
 
 #[test]

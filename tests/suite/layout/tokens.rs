@@ -31,7 +31,8 @@ pub(super) fn without_tests(tokens: &[Placed]) -> Vec<Placed> {
     let mut kept = Vec::new();
     let mut at = 0;
     while let Some(token) = tokens.get(at) {
-        let marked = marker.iter().enumerate().all(|(offset, sign)| tokens.get(at + offset).is_some_and(|next| is(next, sign)));
+        let marked =
+            marker.iter().enumerate().all(|(offset, sign)| tokens.get(at + offset).is_some_and(|next| is(next, sign)));
         if marked {
             at = end_of_item(tokens, at + marker.len());
         } else {

@@ -1,0 +1,1 @@
+SELECT key FROM a EXCEPT SELECT key FROM b

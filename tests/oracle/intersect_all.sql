@@ -1,0 +1,1 @@
+SELECT key, flag FROM a INTERSECT ALL SELECT key, flag FROM b

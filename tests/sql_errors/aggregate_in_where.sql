@@ -1,0 +1,1 @@
+SELECT key FROM a WHERE sum(quantity) > 3 GROUP BY key

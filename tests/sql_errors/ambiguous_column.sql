@@ -1,0 +1,3 @@
+SELECT key
+FROM a
+JOIN b ON a.line = b.line

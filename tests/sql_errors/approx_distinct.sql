@@ -1,0 +1,1 @@
+SELECT approx_distinct(key) AS n FROM a

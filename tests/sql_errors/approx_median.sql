@@ -1,0 +1,1 @@
+SELECT approx_median(quantity) AS n FROM a

@@ -1,0 +1,1 @@
+SELECT key, array_agg(line) AS l FROM a GROUP BY key

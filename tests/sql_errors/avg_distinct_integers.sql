@@ -1,0 +1,1 @@
+SELECT key, avg(DISTINCT line) AS m FROM a GROUP BY key

@@ -1,0 +1,1 @@
+COPY a TO 'a.parquet'

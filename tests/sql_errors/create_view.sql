@@ -1,0 +1,1 @@
+CREATE VIEW d AS SELECT key FROM a

@@ -1,0 +1,1 @@
+SELECT a.key, b.note FROM a CROSS JOIN b

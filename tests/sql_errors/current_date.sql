@@ -1,0 +1,1 @@
+SELECT key FROM a WHERE CAST(at AS DATE) = current_date

@@ -1,0 +1,1 @@
+SELECT key, current_timestamp AS t FROM a

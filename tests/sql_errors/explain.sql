@@ -1,0 +1,1 @@
+EXPLAIN SELECT key FROM a

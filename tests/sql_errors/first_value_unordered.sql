@@ -1,0 +1,1 @@
+SELECT key, first_value(line) AS l FROM a GROUP BY key

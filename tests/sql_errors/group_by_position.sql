@@ -1,0 +1,1 @@
+SELECT key, count(*) AS n FROM a GROUP BY 5

@@ -1,0 +1,1 @@
+SELECT a.key, b.note FROM a LEFT JOIN b ON a.at < b.at

@@ -1,0 +1,1 @@
+SELECT key, last_value(line) AS l FROM a GROUP BY key

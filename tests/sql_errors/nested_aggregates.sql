@@ -1,0 +1,1 @@
+SELECT sum(count(*)) AS n FROM a GROUP BY key

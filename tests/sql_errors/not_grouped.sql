@@ -1,0 +1,3 @@
+SELECT key, note, count(*) AS n
+FROM a
+GROUP BY key

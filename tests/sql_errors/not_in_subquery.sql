@@ -1,0 +1,1 @@
+SELECT key FROM a WHERE key NOT IN (SELECT key FROM b)

@@ -1,0 +1,1 @@
+SELECT id, map(['a'], [line]) AS parts FROM rows

@@ -1,0 +1,2 @@
+-- closes the circle
+SELECT id FROM first

@@ -1,0 +1,1 @@
+SELECT id, att FROM rows

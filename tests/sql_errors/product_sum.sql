@@ -1,0 +1,1 @@
+SELECT key, sum(quantity * quantity) AS s FROM a GROUP BY key

@@ -1,0 +1,1 @@
+SELECT key, random() AS r FROM a

@@ -1,0 +1,1 @@
+SELECT line AS n, quantity AS n FROM a

@@ -1,0 +1,2 @@
+SELECT *
+FROM a JOIN b ON a.key = b.key

@@ -1,0 +1,3 @@
+SELECT key, line, sum(quantity) AS s
+FROM a
+GROUP BY ROLLUP (key, line)

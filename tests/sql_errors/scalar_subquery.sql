@@ -1,0 +1,1 @@
+SELECT key, (SELECT max(quantity) FROM b) AS most FROM a

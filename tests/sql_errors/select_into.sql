@@ -1,0 +1,1 @@
+SELECT key INTO d FROM a

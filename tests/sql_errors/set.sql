@@ -1,0 +1,1 @@
+SET batch_size = 1

@@ -1,0 +1,1 @@
+SELECT d.key FROM d JOIN e ON d.key = e.key

@@ -1,0 +1,1 @@
+SELECT quantty, lin FROM a

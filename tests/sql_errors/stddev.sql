@@ -1,0 +1,1 @@
+SELECT key, stddev(quantity) AS s FROM a GROUP BY key

@@ -1,0 +1,1 @@
+SELECT key, string_agg(note, ',') AS l FROM a GROUP BY key

@@ -1,0 +1,3 @@
+SELECT key, quantity
+FROM a
+WHERE line = = 1

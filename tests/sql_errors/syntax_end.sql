@@ -1,0 +1,2 @@
+-- stops
+SELECT key FROM a WHERE

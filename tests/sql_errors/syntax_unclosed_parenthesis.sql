@@ -1,0 +1,2 @@
+SELECT key, (quantity + 1
+FROM a

@@ -1,0 +1,3 @@
+SELECT key
+FROM a
+WHERE note = 'open

@@ -1,0 +1,1 @@
+SELECT a.key FROM a JOIN a ON a.line = a.line

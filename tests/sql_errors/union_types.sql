@@ -1,0 +1,1 @@
+SELECT flag AS x FROM a UNION ALL SELECT at FROM b

@@ -1,0 +1,1 @@
+SELECT key, line FROM a UNION ALL SELECT key FROM b

@@ -1,0 +1,1 @@
+SELECT y.key FROM a AS x

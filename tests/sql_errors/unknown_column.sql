@@ -1,0 +1,3 @@
+SELECT key,
+       quantty
+FROM a

@@ -1,0 +1,1 @@
+SELECT x.key, x.notes FROM a AS x

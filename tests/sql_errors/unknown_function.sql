@@ -1,0 +1,1 @@
+SELECT key, conut(line) AS n FROM a GROUP BY key

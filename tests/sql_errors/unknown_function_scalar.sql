@@ -1,0 +1,1 @@
+SELECT upperr(note) AS n FROM a

@@ -1,0 +1,2 @@
+-- one row a key
+SELECT key FROM aa

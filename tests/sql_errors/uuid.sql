@@ -1,0 +1,1 @@
+SELECT key, uuid() AS id FROM a

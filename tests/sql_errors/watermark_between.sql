@@ -1,0 +1,1 @@
+SELECT key FROM a WHERE watermark() BETWEEN at AND at + INTERVAL '1 day'

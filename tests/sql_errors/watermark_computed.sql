@@ -1,0 +1,1 @@
+SELECT key FROM a WHERE watermark() - INTERVAL '1 day' > at

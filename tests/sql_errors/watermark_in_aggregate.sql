@@ -1,0 +1,1 @@
+SELECT key, max(watermark()) AS w FROM a GROUP BY key

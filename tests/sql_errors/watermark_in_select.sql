@@ -1,0 +1,1 @@
+SELECT key, watermark() AS w FROM a

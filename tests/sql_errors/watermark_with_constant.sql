@@ -1,0 +1,1 @@
+SELECT key FROM a WHERE watermark() > TIMESTAMP '2026-01-01T00:00:00Z'

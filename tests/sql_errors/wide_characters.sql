@@ -1,0 +1,1 @@
+SELECT 'größe' AS g, 'ü' || nota AS n FROM a

@@ -1,0 +1,1 @@
+SELECT within_tolerance(note, quantity) AS ok FROM a

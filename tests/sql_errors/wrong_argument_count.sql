@@ -1,0 +1,1 @@
+SELECT abs(line, quantity) AS n FROM a

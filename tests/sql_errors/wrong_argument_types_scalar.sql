@@ -1,0 +1,1 @@
+SELECT date_trunc(line, at) AS d FROM a

@@ -1,0 +1,1 @@
+SELECT flag + at AS n FROM a

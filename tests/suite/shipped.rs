@@ -1,0 +1,347 @@
+//! The oracle for every shipped job: after an epoch its table equals what DataFusion returns for the same SQL over the rows
+//! accepted so far. Which rows are accepted is worked out here once more, by the obvious means.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use arrow::array::{Array, BooleanArray, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
+use milepost::checkpoint::EpochRecord;
+use milepost::decode::{Decoder, Format};
+use milepost::definition;
+use milepost::definition::pipeline::{Identity, Input, Pipeline, Source as Definition};
+use milepost::plan::{BatchTable, run_batch};
+use milepost::runtime::engine::{Engine, EpochInput};
+use milepost::runtime::report::SourceCounts;
+use milepost::source::file::FileSource;
+use milepost::source::{ReadLimit, Source};
+use milepost::types::{Epoch, RawMessage};
+
+use crate::oracle::{Random, lines};
+use crate::shipped_data::{MESSAGES, events, lines_of, pipeline_path, property};
+
+const MILESTONES: &str = "milestones";
+
+/// A shipped pipeline being run, with all that it was given.
+struct Trial {
+    engine: Engine,
+    pipeline: Arc<Pipeline>,
+    formats: Vec<Format>,
+    /// What each source gave so far.
+    given: Vec<Vec<RawMessage>>,
+}
+
+impl Trial {
+    async fn new(pipeline: Pipeline) -> Self {
+        let pipeline = Arc::new(pipeline);
+        let formats: Vec<Format> =
+            pipeline.sources.iter().map(|source| file(source).map_or(Format::Json, |file| file.format())).collect();
+        let engine = Engine::new(Arc::clone(&pipeline), &formats).await;
+        let engine = engine.map_err(|problems| problems.render(false)).expect("the pipeline can be compiled");
+        Self { engine, formats, given: vec![Vec::new(); pipeline.sources.len()], pipeline }
+    }
+
+    fn source(&self, name: &str) -> usize {
+        self.pipeline.sources.iter().position(|source| &*source.name == name).expect("the pipeline has the source")
+    }
+
+    /// Runs one epoch over the next bodies of some sources.
+    fn step(&mut self, bodies: Vec<(usize, Vec<String>)>) {
+        let mut messages = vec![Vec::new(); self.given.len()];
+        for (source, bodies) in bodies {
+            let given = &mut self.given[source];
+            for body in bodies {
+                let sequence = given.len() as u64 + 1;
+                given.push(message(&self.pipeline.sources[source].name, sequence, body));
+                messages[source].extend(given.last().cloned());
+            }
+        }
+        let epoch = Epoch(self.engine.epoch().0 + 1);
+        let record = EpochRecord { epoch, clock_us: None, watermark_us: None, ended: false, inputs: Vec::new() };
+        let input = EpochInput { messages, ..EpochInput::default() };
+        self.engine.run_epoch(record, input, &[]).unwrap_or_else(|error| panic!("epoch {epoch}: {}", error.chain()));
+    }
+
+    /// Whether each job equals its SQL, run once over the accepted rows and over the jobs before it, run likewise.
+    async fn check(&self, place: &str) {
+        let mut tables = Vec::new();
+        for (position, source) in self.pipeline.sources.iter().enumerate() {
+            let accepted = Accepted::of(source, &self.formats[position], &self.given[position]);
+            assert_eq!(self.engine.counts()[position], accepted.counts, "{place}: counts of `{}`", source.name);
+            assert!(accepted.counts.add_up(), "{place}: counts of `{}`", source.name);
+            let schema = source.contract.table_schema();
+            tables.push(BatchTable { name: Arc::clone(&source.name), schema, batches: vec![accepted.rows] });
+        }
+        for job in &self.pipeline.jobs {
+            let oracle = run_batch(&tables, &job.sql.text, self.engine.watermark()).await;
+            let (schema, batches) = oracle.unwrap_or_else(|error| panic!("{place}: `{}`: {error}", job.name));
+            same(&format!("{place}: `{}`", job.name), &self.table(&job.name), &lines(&batches));
+            tables.push(BatchTable { name: Arc::clone(&job.name), schema, batches });
+        }
+        for report in self.engine.job_reports() {
+            assert_eq!((report.errors, report.ambiguous_keys), (0, 0), "{place}: `{}`", report.job);
+        }
+    }
+
+    fn table(&self, job: &str) -> Vec<String> {
+        let position = self.engine.circuit().jobs().iter().position(|compiled| &*compiled.name == job);
+        lines(&self.engine.rows_of(position.expect("the job was compiled")).expect("rows can be read"))
+    }
+
+    fn tables(&self) -> BTreeMap<String, Vec<String>> {
+        self.pipeline.jobs.iter().map(|job| (job.name.to_string(), self.table(&job.name))).collect()
+    }
+}
+
+/// What a source's table holds, and what became of the source's events.
+struct Accepted {
+    rows: RecordBatch,
+    counts: SourceCounts,
+}
+
+impl Accepted {
+    fn of(source: &Definition, format: &Format, messages: &[RawMessage]) -> Self {
+        let mut decoder = Decoder::new(Arc::clone(&source.contract), format.clone());
+        let mut rejections = Vec::new();
+        for message in messages {
+            decoder.decode(message, &mut rejections);
+        }
+        let rows = decoder.finish();
+        let mut counts = SourceCounts { dead_letters: rejections.len() as u64, ..SourceCounts::default() };
+        counts.read = counts.dead_letters + rows.num_rows() as u64;
+        let kept = match &source.identity {
+            Identity::Append { unique } => first_of_each(source, &rows, unique, &mut counts),
+            Identity::Upsert { key, order_by, deleted } => {
+                assert_eq!(*order_by, None, "no shipped source has one");
+                counts.accepted = rows.num_rows() as u64;
+                last_of_each(&rows, key, *deleted)
+            }
+        };
+        let rows = take_record_batch(&rows, &UInt32Array::from(kept)).expect("rows of the batch");
+        Self { rows, counts }
+    }
+}
+
+/// Of each key the first row; the others are duplicates, or dead letters where their content differs.
+fn first_of_each(source: &Definition, rows: &RecordBatch, key: &[usize], counts: &mut SourceCounts) -> Vec<u32> {
+    let columns = source.contract.columns.iter().enumerate();
+    let content: Vec<usize> = columns.filter(|(_, column)| column.name != "recorded_at").map(|(at, _)| at).collect();
+    let contents = texts(rows, &content);
+    let mut first: BTreeMap<String, usize> = BTreeMap::new();
+    let mut kept = Vec::new();
+    for (row, key) in texts(rows, key).into_iter().enumerate() {
+        match first.get(&key) {
+            None => {
+                first.insert(key, row);
+                kept.push(u32::try_from(row).expect("few rows"));
+                counts.accepted += 1;
+            }
+            Some(&known) if contents[known] == contents[row] => counts.duplicate += 1,
+            Some(_) => counts.dead_letters += 1,
+        }
+    }
+    kept
+}
+
+/// Of each key the last row, unless it says that the key is deleted.
+fn last_of_each(rows: &RecordBatch, key: &[usize], deleted: Option<usize>) -> Vec<u32> {
+    let keyed = texts(rows, key).into_iter().enumerate();
+    let last: BTreeMap<String, usize> = keyed.map(|(row, key)| (key, row)).collect();
+    let flags = deleted.map(|column| rows.column(column).as_any().downcast_ref::<BooleanArray>().expect("a boolean"));
+    let stands = |row: &usize| !flags.is_some_and(|flags| flags.is_valid(*row) && flags.value(*row));
+    last.into_values().filter(stands).map(|row| u32::try_from(row).expect("few rows")).collect()
+}
+
+/// Some columns of each row as text.
+fn texts(rows: &RecordBatch, columns: &[usize]) -> Vec<String> {
+    let options = FormatOptions::default().with_null("null");
+    let formatter = |&column: &usize| ArrayFormatter::try_new(rows.column(column).as_ref(), &options).expect("text");
+    let columns: Vec<ArrayFormatter> = columns.iter().map(formatter).collect();
+    (0..rows.num_rows())
+        .map(|row| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join("\u{1f}"))
+        .collect()
+}
+
+fn same(place: &str, actual: &[String], expected: &[String]) {
+    if actual == expected {
+        return;
+    }
+    let (found, wanted): (BTreeSet<_>, BTreeSet<_>) = (actual.iter().collect(), expected.iter().collect());
+    let show = |rows: Vec<&&String>| rows.into_iter().take(5).map(|row| format!("  {row}\n")).collect::<String>();
+    panic!(
+        "{place}: {} rows where {} are right\nonly in the table:\n{}only in the batch result:\n{}",
+        actual.len(),
+        expected.len(),
+        show(found.difference(&wanted).collect()),
+        show(wanted.difference(&found).collect()),
+    );
+}
+
+fn message(stream: &Arc<str>, sequence: u64, body: String) -> RawMessage {
+    RawMessage {
+        stream: Arc::clone(stream),
+        sequence,
+        subject: "".into(),
+        received_at: None,
+        headers: Vec::new(),
+        body: body.into(),
+    }
+}
+
+fn shipped() -> Pipeline {
+    let loaded = definition::load(&pipeline_path(), &|_| None);
+    loaded.map_err(|problems| problems.render(false)).expect("the pipeline can be read")
+}
+
+fn file(source: &Definition) -> Option<FileSource> {
+    let Input::File { path, format } = &source.input else { return None };
+    Some(FileSource::open(path, "file", *format).unwrap_or_else(|error| panic!("{}", error.chain())))
+}
+
+/// The records of the sources that the pipeline reads from files.
+async fn master_data(pipeline: &Pipeline) -> Vec<(usize, Vec<String>)> {
+    let mut records = Vec::new();
+    for (position, source) in pipeline.sources.iter().enumerate() {
+        let Some(mut file) = file(source) else { continue };
+        let limit = ReadLimit { messages: usize::MAX, before: None, wait: Duration::ZERO };
+        let read = file.read(limit).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+        let text = |message: RawMessage| String::from_utf8(message.body.to_vec()).expect("text");
+        records.push((position, read.messages.into_iter().map(text).collect()));
+    }
+    records
+}
+
+/// The events of every order and shipment that a fault was injected into, and some ordinary ones: about 4,000.
+fn telling_events() -> Vec<String> {
+    let mut concerned = BTreeSet::new();
+    for line in lines_of("injected.ndjson") {
+        concerned.extend(property(&line, "order_id"));
+        concerned.extend(property(&line, "shipment_id"));
+    }
+    let tells = |line: &str| {
+        let injected = line.contains("\"injected\"") || property(line, "event_id").is_none();
+        injected
+            || ["order_id", "shipment_id"]
+                .iter()
+                .any(|name| property(line, name).is_some_and(|id| concerned.contains(&id)))
+    };
+    let chosen = events().into_iter().enumerate().filter(|(at, line)| *at < 3_000 || tells(line));
+    chosen.map(|(_, line)| line).collect()
+}
+
+/// Every event twice in a random order; but events that share an id come in the order that they had, for the first wins.
+fn twice_and_shuffled(events: &[String], random: &mut Random) -> Vec<String> {
+    let mut order: Vec<usize> = (0..events.len()).chain(0..events.len()).collect();
+    for last in (1..order.len()).rev() {
+        let other = usize::try_from(random.below(last as u64 + 1)).expect("small");
+        order.swap(last, other);
+    }
+    let ids: Vec<Option<String>> = events.iter().map(|event| property(event, "event_id")).collect();
+    let mut places: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
+    for (place, &event) in order.iter().enumerate() {
+        if let Some(id) = &ids[event] {
+            places.entry(id).or_default().push(place);
+        }
+    }
+    for places in places.into_values() {
+        let mut sorted: Vec<usize> = places.iter().map(|&place| order[place]).collect();
+        sorted.sort_unstable();
+        for (place, event) in places.into_iter().zip(sorted) {
+            order[place] = event;
+        }
+    }
+    order.into_iter().map(|event| events[event].clone()).collect()
+}
+
+#[tokio::test]
+async fn every_shipped_job_equals_recomputation_over_the_shipped_events() {
+    let mut trial = Trial::new(shipped()).await;
+    trial.step(master_data(&trial.pipeline).await);
+    trial.check("master data alone").await;
+    let milestones = trial.source(MILESTONES);
+    let events = events();
+    let batches = events.chunks(5_000);
+    let last = batches.len() - 1;
+    for (batch, part) in batches.enumerate() {
+        trial.step(vec![(milestones, part.to_vec())]);
+        if batch % 3 == 0 || batch == last {
+            trial.check(&format!("batch {batch}")).await;
+        }
+    }
+    let counts = trial.engine.counts()[milestones];
+    let expected = SourceCounts { read: MESSAGES as u64, accepted: 38_923, duplicate: 3, late: 0, dead_letters: 23 };
+    assert_eq!(counts, expected, "data/README.md gives the counts");
+}
+
+#[tokio::test]
+async fn neither_order_nor_repetition_nor_batches_can_be_seen_in_shipped_jobs() {
+    let events = telling_events();
+    assert!((3_500..4_500).contains(&events.len()), "{} events", events.len());
+    let mut in_order = Trial::new(shipped()).await;
+    let milestones = in_order.source(MILESTONES);
+    in_order.step(master_data(&in_order.pipeline).await);
+    in_order.step(vec![(milestones, events.clone())]);
+    in_order.check("in order").await;
+    for seed in [1, 2] {
+        let mut random = Random(seed);
+        let mut trial = Trial::new(shipped()).await;
+        // Each source comes in pieces of its own: master data before, between and behind the events that need them.
+        let mut queues = master_data(&trial.pipeline).await;
+        queues.push((milestones, twice_and_shuffled(&events, &mut random)));
+        run_in_pieces(&mut trial, queues, &mut random, &format!("seed {seed}")).await;
+        let (shuffled, expected) = (trial.tables(), in_order.tables());
+        for (job, rows) in &expected {
+            same(&format!("seed {seed}: `{job}` shuffled against in order"), &shuffled[job], rows);
+        }
+    }
+}
+
+#[tokio::test]
+async fn shipped_jobs_follow_master_data_that_change_and_go() {
+    let mut pipeline = shipped();
+    let customers =
+        pipeline.sources.iter().position(|source| &*source.name == "customers").expect("the source is there");
+    let source = &mut pipeline.sources[customers];
+    let hold = source.contract.column_index("credit_hold").expect("a boolean column");
+    // A customer on hold counts as deleted here, so that shipped rows delete and bring back keys.
+    if let Identity::Upsert { deleted, .. } = &mut source.identity {
+        *deleted = Some(hold);
+    }
+    let mut random = Random(3);
+    let mut queues = master_data(&pipeline).await;
+    for (source, records) in &mut queues {
+        if *source == customers {
+            let held = records.iter().map(|record| record.replacen(",false,", ",true,", 1)).collect::<Vec<_>>();
+            let proved = records.iter().map(|record| record.replace(",true,", ",false,")).collect::<Vec<_>>();
+            *records = [records.clone(), held, proved, records.clone()].concat();
+        }
+    }
+    let events = telling_events();
+    let mut trial = Trial::new(pipeline).await;
+    queues.push((trial.source(MILESTONES), twice_and_shuffled(&events, &mut random)));
+    run_in_pieces(&mut trial, queues, &mut random, "changing customers").await;
+}
+
+/// Runs everything in epochs of up to 1,000 rows and checks some of them, the last one in any case.
+async fn run_in_pieces(trial: &mut Trial, mut queues: Vec<(usize, Vec<String>)>, random: &mut Random, place: &str) {
+    let longest = queues.iter().map(|(_, bodies)| bodies.len()).max().unwrap_or(0) as u64;
+    let mut epoch = 0;
+    while queues.iter().any(|(_, bodies)| !bodies.is_empty()) {
+        let size_max = if random.below(4) == 0 { 10 } else { 1_000 };
+        let size = 1 + random.below(size_max);
+        let mut pieces = Vec::new();
+        for (source, bodies) in &mut queues {
+            let share = size * bodies.len() as u64 / longest + random.below(2);
+            let rest = bodies.split_off(bodies.len().min(usize::try_from(share).expect("small")));
+            pieces.push((*source, std::mem::replace(bodies, rest)));
+        }
+        trial.step(pieces);
+        epoch += 1;
+        if epoch % 8 == 0 {
+            trial.check(&format!("{place}, epoch {epoch}")).await;
+        }
+    }
+    trial.check(&format!("{place}, at the end")).await;
+}
