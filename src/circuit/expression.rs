@@ -77,7 +77,7 @@ pub(super) fn evaluate_apart(
     let batch = delta.batch();
     let mut parts: Vec<Vec<ArrayRef>> = vec![Vec::new(); expressions.len()];
     let mut good = vec![true; batch.num_rows()];
-    let mut left = vec![0..batch.num_rows()];
+    let mut left: Vec<std::ops::Range<usize>> = std::iter::once(0..batch.num_rows()).collect();
     while let Some(rows) = left.pop() {
         let part = batch.slice(rows.start, rows.len());
         match evaluate_together(expressions, &part) {

@@ -6,7 +6,7 @@ use crate::circuit::{Circuit, Maintenance};
 use crate::definition::pipeline::{Identity, Input, Pipeline, SinkTarget};
 use crate::runtime::engine::build_circuit;
 
-use super::options::{Common, Format};
+use super::options::{Common, ReportFormat};
 use super::{Outcome, output, prepared};
 
 /// What `check` takes.
@@ -17,16 +17,16 @@ pub(crate) struct Arguments {
     /// Print every operator too
     #[arg(long)]
     operators: bool,
-    /// `table` for reading, or `json`
+    /// How it is printed
     #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    format: ReportFormat,
 }
 
 /// Compiles everything and prints what came of it.
 pub(crate) async fn check(arguments: &Arguments) -> Outcome {
     let pipeline = prepared(&arguments.common)?;
     let circuit = build_circuit(&pipeline).await?;
-    if arguments.format == Format::Json {
+    if arguments.format == ReportFormat::Json {
         return output::print_json(&as_json(&pipeline, &circuit));
     }
     let mut text = format!("pipeline {}: {} operators\n\nsources\n", pipeline.name, circuit.describe().len());

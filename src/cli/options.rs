@@ -40,6 +40,15 @@ pub(crate) enum Format {
     Parquet,
 }
 
+/// How a report is printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum ReportFormat {
+    /// For reading
+    Table,
+    /// One JSON document
+    Json,
+}
+
 /// Reads a pipeline with everything that it names; variables come from the process's environment.
 pub(crate) fn load(path: &Path) -> Result<Pipeline, Diagnostics> {
     definition::load(path, &environment)

@@ -9,7 +9,7 @@ use crate::runtime::report::StatusReport;
 use crate::runtime::socket::{Reply, Request, ask};
 use crate::types::Micros;
 
-use super::options::{Common, Format};
+use super::options::{Common, ReportFormat};
 use super::query::nothing_left;
 use super::{Outcome, output, prepared};
 
@@ -18,9 +18,9 @@ use super::{Outcome, output, prepared};
 pub(crate) struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// `table` for reading, or `json`
+    /// How it is printed
     #[arg(long, value_enum, default_value = "table")]
-    format: Format,
+    format: ReportFormat,
 }
 
 /// Shows how the pipeline stands.
@@ -35,8 +35,8 @@ pub(crate) async fn status(arguments: &Arguments) -> Outcome {
         },
     };
     match arguments.format {
-        Format::Json => output::print_json(&report),
-        _ => output::print_bytes(text(&report).as_bytes()),
+        ReportFormat::Json => output::print_json(&report),
+        ReportFormat::Table => output::print_bytes(text(&report).as_bytes()),
     }
 }
 

@@ -109,8 +109,9 @@ fn stands_alone(code: &str, range: &Range<usize>) -> bool {
     let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
     let word = &code[range.clone()];
     let (first, last) = (word.chars().next(), word.chars().next_back());
-    !(first.is_some_and(is_part) && code[..range.start].chars().next_back().is_some_and(is_part))
-        && !(last.is_some_and(is_part) && code[range.end..].chars().next().is_some_and(is_part))
+    let goes_on_before = first.is_some_and(is_part) && code[..range.start].chars().next_back().is_some_and(is_part);
+    let goes_on_behind = last.is_some_and(is_part) && code[range.end..].chars().next().is_some_and(is_part);
+    !goes_on_before && !goes_on_behind
 }
 
 /// The first line that is not a comment.

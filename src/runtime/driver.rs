@@ -370,7 +370,8 @@ impl Driver {
                 (engine.stamp(), engine.publishable(outlet.job)?)
             };
             if stamp.epoch.0 > 0 {
-                outlet.reconcile(stamp, rows).await?;
+                let messages = outlet.reconcile(stamp, rows).await?;
+                tracing::info!(job = %outlet.name, messages, "brought the change stream to where the table stands");
             }
         }
         self.published = true;
@@ -445,7 +446,20 @@ impl Driver {
         let (directory, name) = (self.directory.clone(), self.pipeline.name.clone());
         blocking(move || outlets::leave_tables(&directory, &name, tables, stamp, wall_clock())).await?;
         self.note_progress();
+        self.warn_of_withheld_rows();
         write_status(&self.directory, &self.shared.status(false))
+    }
+
+    /// Rows that were withheld are no failure, but somebody should know of them.
+    fn warn_of_withheld_rows(&self) {
+        for job in self.shared.lock().job_reports() {
+            if job.ambiguous_keys > 0 {
+                tracing::warn!(job = %job.job, keys = job.ambiguous_keys, "keys that stand for several rows, or are null, are not published");
+            }
+            if job.errors > 0 {
+                tracing::warn!(job = %job.job, rows = job.errors, "rows that an expression failed on are left out; see milepost.errors");
+            }
+        }
     }
 
     fn note_progress(&mut self) {

@@ -23,6 +23,8 @@ use crate::types::Micros;
 pub(crate) struct ChangeOutlet {
     /// The job's position in the circuit.
     pub(crate) job: usize,
+    /// The job's name.
+    pub(crate) name: Arc<str>,
     sink: Box<dyn ChangeSink>,
 }
 
@@ -60,7 +62,7 @@ pub(crate) async fn open_changes(
         let target =
             ChangeTarget { pipeline: &pipeline.name, job: &job.name, stream, subject, schema: &job.schema, key: &key };
         let sink = ChangeStreamSink::open(broker.jetstream(), &target).await?;
-        outlets.push(ChangeOutlet { job: position, sink: Box::new(sink) });
+        outlets.push(ChangeOutlet { job: position, name: Arc::clone(&job.name), sink: Box::new(sink) });
     }
     Ok(outlets)
 }

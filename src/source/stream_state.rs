@@ -73,7 +73,7 @@ impl StreamState {
                 ErrorKind::Corrupt,
                 format!(
                     "stream `{stream}` holds nothing before {}, but {next} was to be read next: messages were removed \
-                     before they were read; to go on without them, start again with `start: all`",
+                     before they were read; to go on without them, begin anew with another `--home`",
                     self.first
                 ),
             ));
