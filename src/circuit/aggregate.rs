@@ -3,18 +3,16 @@
 //! For each touched group: the row it showed goes, the row it shows now appears; a group without rows shows none. A
 //! grouping by nothing has one group, always.
 
-use std::sync::Arc;
-
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use datafusion::error::{DataFusionError, Result};
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use crate::state::Delta;
+use crate::state::{Delta, with_rows};
 
 use super::{Held, Operator, StepContext};
 
@@ -108,8 +106,7 @@ impl Aggregate {
 
     fn rows_of(&self, groups: &[u32], results: Vec<ArrayRef>) -> Result<RecordBatch> {
         let columns = self.groups.columns(groups)?.into_iter().chain(results).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(groups.len()));
-        Ok(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?)
+        with_rows(&self.schema, columns, groups.len())
     }
 
     /// The positions at which two columns sets of results differ.

@@ -12,8 +12,8 @@ use datafusion::logical_expr::{
 };
 
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceText};
-use crate::plan::{PlannedJob, Refusal, Relation, TableSchemas, explain, watermark_comparison};
-use crate::state::{Arrangement, Delta, NullKeys};
+use crate::plan::{PlannedJob, Refusal, Relation, TableSchemas, explain, nullable, watermark_comparison};
+use crate::state::{Arrangement, Delta, NullKeys, with_rows};
 
 use super::expression::{Compiled, row_schema};
 use super::join::{Join, Side};
@@ -391,23 +391,15 @@ impl Compiler {
     fn constant_rows(&mut self, empty: &EmptyRelation) -> Built<usize> {
         let schema = row_schema(&empty.schema);
         let rows = usize::from(empty.produce_one_row);
-        let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(rows));
         let columns =
             schema.fields().iter().map(|field| arrow::array::new_null_array(field.data_type(), rows)).collect();
-        let batch = arrow::record_batch::RecordBatch::try_new_with_options(Arc::clone(&schema), columns, &options)
-            .map_err(DataFusionError::from)?;
+        let batch = with_rows(&schema, columns, rows)?;
         Ok(self.constant(Delta::insertions(batch), schema))
     }
 
     fn values(&mut self, values: &Values) -> Built<usize> {
         let schema = row_schema(&values.schema);
-        let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(1));
-        let one = arrow::record_batch::RecordBatch::try_new_with_options(
-            Arc::new(arrow::datatypes::Schema::empty()),
-            Vec::new(),
-            &options,
-        )
-        .map_err(DataFusionError::from)?;
+        let one = with_rows(&Arc::new(arrow::datatypes::Schema::empty()), Vec::new(), 1)?;
         let mut rows = Vec::new();
         for row in &values.values {
             let columns = row
@@ -418,8 +410,7 @@ impl Compiler {
                     Ok(arrow::compute::cast(&value, field.data_type())?)
                 })
                 .collect::<Result<Vec<_>, DataFusionError>>()?;
-            let batch = arrow::record_batch::RecordBatch::try_new(Arc::clone(&schema), columns);
-            rows.push(Delta::insertions(batch.map_err(DataFusionError::from)?));
+            rows.push(Delta::insertions(with_rows(&schema, columns, 1)?));
         }
         let delta = Delta::concat(&schema, &rows)?;
         Ok(self.constant(delta, schema))
@@ -592,9 +583,4 @@ fn extended(schema: &DFSchema, columns: &[(String, DataType)]) -> Result<DFSchem
         columns.iter().map(|(name, kind)| (None, Arc::new(arrow::datatypes::Field::new(name, kind.clone(), true)))),
     );
     DFSchema::new_with_metadata(fields, std::collections::HashMap::new())
-}
-
-fn nullable(schema: &SchemaRef) -> SchemaRef {
-    let fields: Vec<_> = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
-    Arc::new(arrow::datatypes::Schema::new(fields))
 }

@@ -17,7 +17,7 @@ use sha2::{Digest, Sha256};
 
 use crate::definition::contract::{Contract, SYSTEM_COLUMNS};
 use crate::definition::pipeline::Identity;
-use crate::state::{Arrangement, Delta, NullKeys};
+use crate::state::{Arrangement, Delta, NullKeys, relabel};
 
 /// The rows of one source so far, as far as they decide what the next ones do.
 pub struct Intake {
@@ -219,10 +219,6 @@ fn settle(
     let flags = as_boolean_array(delta.batch().column(deleted))?;
     let visible: BooleanArray = (0..delta.len()).map(|row| Some(!(flags.is_valid(row) && flags.value(row)))).collect();
     delta.filter(&visible)
-}
-
-fn relabel(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
-    Ok(RecordBatch::try_new(Arc::clone(schema), batch.columns().to_vec())?)
 }
 
 /// The values of `order_by`, comparable across stored rows and the batch; nulls come first.

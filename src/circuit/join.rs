@@ -9,12 +9,12 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
 use arrow::compute::{filter_record_batch, take};
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use datafusion::common::JoinType;
 use datafusion::common::cast::as_boolean_array;
 use datafusion::error::{DataFusionError, Result};
 
-use crate::state::{Arrangement, Delta, Match, RowId};
+use crate::state::{Arrangement, Delta, Match, RowId, with_rows};
 
 use super::expression::{Compiled, all_true, evaluate_apart, nulls};
 use super::{Held, Operator, StepContext};
@@ -154,11 +154,11 @@ impl Join {
             .map(|column| self.sides[other].rows.gather_column(column, &stored))
             .collect::<Result<_>>()?;
         let columns = if side == LEFT { [mine, theirs] } else { [theirs, mine] }.concat();
-        batch_of(&self.pair_schema, columns, matches.len())
+        with_rows(&self.pair_schema, columns, matches.len())
     }
 
     fn relabel_pairs(&self, pairs: RecordBatch) -> Result<RecordBatch> {
-        batch_of(&self.schema, pairs.columns().to_vec(), pairs.num_rows())
+        with_rows(&self.schema, pairs.columns().to_vec(), pairs.num_rows())
     }
 
     /// How many matches each row of the delta has now; none if the side does not show it.
@@ -237,7 +237,7 @@ impl Join {
             _ => {}
         }
         let weights = shown.iter().map(|&row| weights[row]).collect();
-        Ok(Some(Delta::new(batch_of(&self.schema, columns, shown.len())?, weights)))
+        Ok(Some(Delta::new(with_rows(&self.schema, columns, shown.len())?, weights)))
     }
 }
 
@@ -271,9 +271,4 @@ fn keep(matches: Vec<Match>, batch: RecordBatch, mask: &BooleanArray) -> Result<
     }
     let kept = matches.into_iter().zip(mask.iter()).filter(|&(_, holds)| holds == Some(true)).map(|(found, _)| found);
     Ok((kept.collect(), filter_record_batch(&batch, mask)?))
-}
-
-fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
-    let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }

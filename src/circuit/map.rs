@@ -1,12 +1,10 @@
 //! Filter and projection: applied to the delta's rows, weights kept. Δσ(R) = σ(ΔR), Δπ(R) = π(ΔR).
 
-use std::sync::Arc;
-
 use arrow::datatypes::SchemaRef;
 use datafusion::common::cast::as_boolean_array;
 use datafusion::error::Result;
 
-use crate::state::Delta;
+use crate::state::{Delta, with_rows};
 
 use super::expression::{Compiled, all_true, evaluate_all};
 use super::{Operator, StepContext};
@@ -80,7 +78,5 @@ impl Map {
 
 /// The columns under a schema, with the weights of `rows`.
 pub(crate) fn with_columns(schema: &SchemaRef, columns: Vec<arrow::array::ArrayRef>, rows: &Delta) -> Result<Delta> {
-    let options = arrow::record_batch::RecordBatchOptions::new().with_row_count(Some(rows.len()));
-    let batch = arrow::record_batch::RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?;
-    Ok(Delta::new(batch, rows.weights().to_vec()))
+    Ok(Delta::new(with_rows(schema, columns, rows.len())?, rows.weights().to_vec()))
 }

@@ -9,12 +9,12 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, TimestampMicrosecondArray};
 use arrow::datatypes::SchemaRef;
-use arrow::record_batch::{RecordBatch, RecordBatchOptions};
+use arrow::record_batch::RecordBatch;
 use arrow::row::RowConverter;
 use datafusion::error::{DataFusionError, Result};
 
 use crate::plan::Relation;
-use crate::state::Delta;
+use crate::state::{Delta, with_rows};
 use crate::types::Micros;
 
 use super::expression::{Compiled, evaluate_all};
@@ -93,8 +93,7 @@ impl Temporal {
             Arc::new(flips.iter().map(flag).collect::<BooleanArray>()) as ArrayRef
         });
         let columns: Vec<ArrayRef> = rows.columns().iter().cloned().chain(flags).collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.num_rows()));
-        Ok(Delta::new(RecordBatch::try_new_with_options(Arc::clone(&self.schema), columns, &options)?, weights))
+        Ok(Delta::new(with_rows(&self.schema, columns, rows.num_rows())?, weights))
     }
 
     /// The next watermark at which a row changes, after `watermark`; the first one ever where none is known yet.
@@ -135,9 +134,8 @@ impl Temporal {
         let parser = self.converter.parser();
         let columns = self.converter.convert_rows(rows.iter().map(|row| parser.parse(row)))?;
         let fields: Vec<_> = self.schema.fields().iter().take(columns.len()).cloned().collect();
-        let options = RecordBatchOptions::new().with_row_count(Some(rows.len()));
         let schema = Arc::new(arrow::datatypes::Schema::new(fields));
-        let batch = RecordBatch::try_new_with_options(schema, columns, &options)?;
+        let batch = with_rows(&schema, columns, rows.len())?;
         let (delta, times) = self.times(&Delta::new(batch, weights), context)?;
         let flips = self.flips(&times)?;
         let gone = delta.weights().iter().map(|weight| -weight).collect();

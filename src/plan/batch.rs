@@ -69,7 +69,7 @@ pub async fn run_batch(
 }
 
 /// The same columns, all of them nullable: a table's rows are not checked against what its contract said of nulls.
-fn nullable(schema: &SchemaRef) -> SchemaRef {
+pub(crate) fn nullable(schema: &SchemaRef) -> SchemaRef {
     let fields: Vec<_> = schema.fields().iter().map(|field| field.as_ref().clone().with_nullable(true)).collect();
     Arc::new(Schema::new(fields))
 }

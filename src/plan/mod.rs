@@ -13,6 +13,7 @@ mod statement;
 mod ties;
 mod watermark;
 
+pub(crate) use batch::nullable;
 pub use batch::{BatchTable, run_batch};
 pub use explain::{Explained, diagnose, explain};
 pub use job::{PlannedJob, TableSchemas, compile_jobs, plan_jobs};

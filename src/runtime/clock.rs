@@ -32,8 +32,6 @@ struct SourceClock {
 pub(crate) struct Heard {
     /// The newest event time among accepted rows that satisfy `when`.
     pub(crate) newest: Option<Micros>,
-    /// The newest event time among all accepted rows with one.
-    pub(crate) newest_of_any: Option<Micros>,
     /// The newest broker timestamp.
     pub(crate) received: Option<Micros>,
     /// Whether the source gave any row.
@@ -159,7 +157,7 @@ mod tests {
     }
 
     fn heard(newest: Micros, received: Micros) -> Heard {
-        Heard { newest: Some(newest), newest_of_any: Some(newest), received: Some(received), rows: true }
+        Heard { newest: Some(newest), received: Some(received), rows: true }
     }
 
     #[test]

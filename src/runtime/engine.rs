@@ -248,7 +248,6 @@ impl Engine {
         }
         let heard = Heard {
             newest: newest(&times, &|row| on_time[row] && satisfies(row)),
-            newest_of_any: newest(&times, &|row| on_time[row]),
             received: newest(&received, &|_| true),
             rows: accepted > 0,
         };

@@ -10,5 +10,6 @@ mod table;
 
 pub use arrangement::{Arrangement, Match, NullKeys, RowId};
 pub use delta::Delta;
+pub(crate) use delta::{relabel, with_rows};
 pub use hash::hash_rows;
 pub use table::{KeyStates, Table};
