@@ -15,6 +15,7 @@ mod ordered;
 mod sums;
 mod temporal;
 mod union;
+mod upsert;
 
 use datafusion::error::Result;
 
