@@ -8,6 +8,7 @@ mod end_to_end;
 mod error_rows;
 mod intake;
 mod keys;
+mod late;
 mod layout;
 mod oracle;
 mod own_tables;
