@@ -33,7 +33,8 @@ struct Cli {
     command: Command,
 }
 
-const AFTER_HELP: &str = "Exit status: 0 done, 1 the answer is no, 2 wrong usage or definition, 3 environment failure.\n\
+const AFTER_HELP: &str = "Exit status: 0 done, 1 the answer is no (nothing was run here yet, a check failed), \
+    2 wrong usage or definition,\n3 environment failure.\n\
     MILEPOST_LOG sets what is logged to standard error (default: milepost=info,warn).\n\n\
     Begin with: milepost demo";
 
@@ -55,7 +56,7 @@ enum Command {
         --source milestones=data/order_to_invoice/observed.ndjson"
     )]
     Run(run::Arguments),
-    /// Run one SELECT over upsert sources, all jobs, and milepost.dead_letters, .errors, .late, .epochs
+    /// Run one SELECT over upsert sources, all jobs, and milepost.dead_letters, .late, .intake, .epochs, .progress, .errors
     #[command(after_help = "Example: milepost query pipelines/order_to_invoice.yaml \\\n    \
         \"SELECT state, count(*) AS lines FROM shipment_state GROUP BY state\" --format csv")]
     Query(query::Arguments),

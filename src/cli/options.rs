@@ -30,7 +30,7 @@ pub(crate) struct Common {
 /// How a result is printed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Format {
-    /// For reading
+    /// For reading; long values are cut off where the lines would be wider than 160 characters
     Table,
     /// With a header line
     Csv,

@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 
-use arrow::datatypes::SchemaRef;
+use arrow::array::AsArray;
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use arrow::util::pretty::pretty_format_batches_with_schema;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::sink::body::Rows;
@@ -47,9 +48,71 @@ pub(crate) fn print_json(value: &impl serde::Serialize) -> Outcome {
     print_line(&text)
 }
 
+/// Rows in columns with lines, for reading: bytes as the text that they are, control characters escaped, long values cut
+/// off so that the lines fit.
 fn table(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>> {
-    let text = pretty_format_batches_with_schema(std::sync::Arc::clone(schema), batches).map_err(unprintable)?;
-    Ok(format!("{text}\n").into_bytes())
+    let header: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for batch in batches {
+        let mut cells = texts(batch)?;
+        for (column, array) in batch.columns().iter().enumerate() {
+            if !matches!(array.data_type(), DataType::Binary | DataType::LargeBinary | DataType::BinaryView) {
+                continue;
+            }
+            let bytes = cast(array, &DataType::BinaryView).map_err(unprintable)?;
+            for (row, value) in cells.iter_mut().zip(bytes.as_binary_view()) {
+                if let (Some(cell), Some(Ok(text))) = (row.get_mut(column), value.map(std::str::from_utf8)) {
+                    text.clone_into(cell);
+                }
+            }
+        }
+        rows.extend(cells.into_iter().map(|row| row.iter().map(|cell| on_one_line(cell)).collect()));
+    }
+    let widths = fitting_widths(&header, &rows);
+    let line = |cells: &[String]| {
+        let cells = cells.iter().zip(&widths).map(|(cell, &width)| format!(" {} ", padded(cell, width)));
+        format!("|{}|\n", cells.collect::<Vec<_>>().join("|"))
+    };
+    let rule = format!("+{}+\n", widths.iter().map(|width| "-".repeat(width + 2)).collect::<Vec<_>>().join("+"));
+    let names: Vec<String> = header.iter().map(|&name| name.to_owned()).collect();
+    let mut text = format!("{rule}{}{rule}", line(&names));
+    text.extend(rows.iter().map(|row| line(row)));
+    if !rows.is_empty() {
+        text.push_str(&rule);
+    }
+    Ok(text.into_bytes())
+}
+
+/// As wide as the widest cell of each column; where the lines would be too wide then, the widest columns are cut to one
+/// width, but none below what tells values apart.
+fn fitting_widths(header: &[&str], rows: &[Vec<String>]) -> Vec<usize> {
+    let natural: Vec<usize> = header
+        .iter()
+        .enumerate()
+        .map(|(column, name)| {
+            let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
+            cells.chain([name.chars().count()]).max().unwrap_or(0)
+        })
+        .collect();
+    let line_width = |cut: usize| natural.iter().map(|&width| width.min(cut) + 3).sum::<usize>() + 1;
+    let cut = (CELL_CHARS_MIN..=LINE_CHARS_MAX).rev().find(|&cut| line_width(cut) <= LINE_CHARS_MAX);
+    natural.iter().map(|&width| width.min(cut.unwrap_or(CELL_CHARS_MIN))).collect()
+}
+
+fn padded(cell: &str, width: usize) -> String {
+    if cell.chars().count() <= width {
+        return format!("{cell:<width$}");
+    }
+    cell.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Control characters would break the columns, or do something to a terminal.
+fn on_one_line(cell: &str) -> String {
+    let mut text = String::with_capacity(cell.len());
+    for letter in cell.chars() {
+        if letter.is_control() { text.extend(letter.escape_default()) } else { text.push(letter) }
+    }
+    text
 }
 
 fn csv_lines(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>> {
@@ -123,13 +186,48 @@ pub(crate) fn plain_table(header: &[String], rows: &[Vec<String>]) -> String {
     std::iter::once(line(header)).chain(rows.iter().map(|row| line(row))).collect()
 }
 
+/// How wide the lines of a table may be; what can't be cut any further is wider.
+const LINE_CHARS_MAX: usize = 160;
+/// What is left of a value in any case.
+const CELL_CHARS_MIN: usize = 20;
+
 fn unprintable(error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Error {
     Error::caused(ErrorKind::Internal, "printing the result", error)
 }
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::{ArrayRef, BinaryArray, StringArray};
+
     use super::*;
+
+    #[test]
+    fn long_values_are_cut_where_lines_would_be_too_wide_and_bytes_are_shown_as_text() {
+        let column = |values: [&str; 2]| std::sync::Arc::new(StringArray::from(values.to_vec())) as ArrayRef;
+        let long = "x".repeat(900);
+        let bodies = BinaryArray::from(vec![b"{\"a\":\n1}".as_slice(), &[0xff, 0x00]]);
+        let batch = RecordBatch::try_from_iter([
+            ("id", column(["E1", "größe"])),
+            ("text", column([&long, "short"])),
+            ("body", std::sync::Arc::new(bodies) as ArrayRef),
+        ]);
+        let batch = batch.expect("columns of one length");
+        let text = String::from_utf8(table(&batch.schema(), &[batch]).expect("shown")).expect("text");
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 6, "{text}");
+        assert!(lines.iter().all(|line| line.chars().count() == LINE_CHARS_MAX), "{text}");
+        assert!(lines[3].starts_with("| E1    | xxxxxxxxxx") && lines[3].contains("xx… |"), "{text}");
+        assert!(lines[3].ends_with(r#"| {"a":\n1} |"#), "{text}");
+        assert!(lines[4].starts_with("| größe | short ") && lines[4].ends_with("| ff00      |"), "{text}");
+    }
+
+    #[test]
+    fn what_fits_is_shown_whole() {
+        let column = std::sync::Arc::new(StringArray::from(vec!["y".repeat(150)])) as ArrayRef;
+        let batch = RecordBatch::try_from_iter([("text", column)]).expect("a column");
+        let text = String::from_utf8(table(&batch.schema(), &[batch]).expect("shown")).expect("text");
+        assert!(text.contains(&"y".repeat(150)), "{text}");
+    }
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell_and_numbers_stand_right() {

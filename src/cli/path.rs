@@ -5,9 +5,12 @@ use clap::Args;
 use crate::definition::pipeline::{Pipeline, SinkTarget};
 use crate::diagnostic::suggest;
 use crate::error::{Error, ErrorKind};
+use crate::runtime::outlets::state_directory;
+use crate::runtime::was_run;
 use crate::sink::table::TableStore;
 
 use super::options::Common;
+use super::query::nothing_left;
 use super::{Failure, Outcome, complain, output, prepared};
 
 /// What `path` takes.
@@ -28,6 +31,9 @@ pub(crate) fn path(arguments: &Arguments) -> Outcome {
         Some(version) => {
             let lines: String = version.paths().iter().map(|file| format!("{}\n", file.display())).collect();
             output::print_bytes(lines.as_bytes())
+        }
+        None if !was_run(&state_directory(&arguments.common.home, &pipeline.name)) => {
+            Err(nothing_left(&pipeline, &arguments.common))
         }
         None => {
             complain(&format!(

@@ -7,14 +7,13 @@ use arrow::record_batch::RecordBatch;
 use clap::Args;
 
 use crate::definition::pipeline::{Identity, Pipeline};
-use crate::error::{Error, ErrorKind};
-use crate::plan::{SystemTable, run_batch};
-use crate::runtime::left_status;
+use crate::plan::{SystemTable, Unseen, UnseenTable, run_query};
 use crate::runtime::outlets::{left_tables, state_directory};
 use crate::runtime::socket::{Reply, Request, ask};
+use crate::runtime::{left_status, unkept_sources};
 
 use super::options::{Common, Format};
-use super::{Failure, Outcome, output, prepared};
+use super::{Failure, Outcome, complain, output, prepared};
 
 /// What `query` takes.
 #[derive(Debug, Args)]
@@ -42,14 +41,18 @@ async fn ask_or_read(
     sql: &str,
 ) -> Result<(SchemaRef, Vec<RecordBatch>), Failure> {
     let directory = state_directory(&common.home, &pipeline.name);
-    if let Some(Reply::Rows(schema, rows)) = ask(&directory, &Request::Query(sql.to_owned())).await? {
-        return Ok((schema, rows));
+    match ask(&directory, &Request::Query(sql.to_owned())).await? {
+        Some(Reply::Rows(schema, rows)) => return Ok((schema, rows)),
+        Some(Reply::Refused(problems)) => return Err(problems.into()),
+        Some(Reply::Status(_)) | None => {}
     }
     let Some(report) = left_status(&directory)? else { return Err(nothing_left(pipeline, common)) };
-    let tables = left_tables(&directory, &table_names(pipeline))?;
-    run_batch(&tables, sql, report.watermark_us)
-        .await
-        .map_err(|error| Error::new(ErrorKind::Definition, error.find_root().strip_backtrace()).into())
+    let names = table_names(pipeline);
+    let tables = left_tables(&directory, &names)?;
+    let missing = names.into_iter().filter(|name| tables.iter().all(|table| table.name != *name));
+    let not_yet = missing.map(|name| UnseenTable { name, reason: Unseen::NotYet });
+    let unseen: Vec<UnseenTable> = unkept_sources(pipeline).into_iter().chain(not_yet).collect();
+    Ok(run_query(&tables, &unseen, sql, report.watermark_us).await?)
 }
 
 /// Every name that `query` knows.
@@ -60,11 +63,13 @@ pub(crate) fn table_names(pipeline: &Pipeline) -> Vec<Arc<str>> {
     jobs.chain(upserts.map(|source| Arc::clone(&source.name))).chain(own).collect()
 }
 
+/// Says that nothing can be asked about the pipeline: no process ran it here, or none got so far as to leave anything. The
+/// answer of `query`, `status` and `path` is no then.
 pub(crate) fn nothing_left(pipeline: &Pipeline, common: &Common) -> Failure {
-    let doing = format!(
-        "pipeline `{}` was never run with `--home {}`: run it first, or name the folder that it was run with",
+    complain(&format!(
+        "pipeline `{}` has left nothing under `--home {}` yet: run it first, or name the folder that it was run with",
         pipeline.name,
         common.home.display()
-    );
-    Failure::Failed(Error::new(ErrorKind::Definition, doing))
+    ));
+    Failure::No
 }

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use datafusion::dataframe::DataFrame;
 use datafusion::datasource::MemTable;
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::context::SessionContext;
+use datafusion::logical_expr::LogicalPlan;
 
 use crate::types::Micros;
 
@@ -33,6 +36,16 @@ pub async fn run_batch(
     sql: &str,
     watermark: Option<Micros>,
 ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
+    let context = session_over(tables)?;
+    if let Some(found) = too_large(sql) {
+        return Err(DataFusionError::Plan(format!("{}: {}", found.message, found.help)));
+    }
+    let plan = plan_batch(&context, sql, watermark).await?;
+    table_of(context.execute_logical_plan(plan).await?).await
+}
+
+/// A session that sees these tables.
+pub(super) fn session_over(tables: &[BatchTable]) -> Result<SessionContext> {
     let context = session();
     system::register_schema(&context)?;
     for table in tables {
@@ -45,17 +58,21 @@ pub async fn run_batch(
         let provider = MemTable::try_new(schema, vec![batches])?;
         context.register_table(system::reference(&table.name), Arc::new(provider))?;
     }
-    if let Some(found) = too_large(sql) {
-        return Err(DataFusionError::Plan(format!("{}: {}", found.message, found.help)));
-    }
-    let state = context.state();
-    let plan = state.create_logical_plan(sql).await?;
+    Ok(context)
+}
+
+/// The plan of one query, with `watermark()` bound; anything but a query is refused.
+pub(super) async fn plan_batch(context: &SessionContext, sql: &str, watermark: Option<Micros>) -> Result<LogicalPlan> {
+    let plan = context.state().create_logical_plan(sql).await?;
     only_queries().verify_plan(&plan)?;
-    if matches!(plan, datafusion::logical_expr::LogicalPlan::Statement(_)) {
+    if matches!(plan, LogicalPlan::Statement(_)) {
         return Err(DataFusionError::Plan("only a query can be run".to_owned()));
     }
-    let plan = watermark::bind_value(plan, watermark)?;
-    let frame = context.execute_logical_plan(plan).await?;
+    watermark::bind_value(plan, watermark)
+}
+
+/// The rows of a planned query.
+pub(super) async fn table_of(frame: DataFrame) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let schema: SchemaRef = Arc::new(Schema::new(frame.schema().fields().iter().cloned().collect::<Vec<_>>()));
     Ok((schema, frame.collect().await?))
 }

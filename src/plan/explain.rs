@@ -317,9 +317,9 @@ const RULES: [Rule; 19] = [
     },
     Rule {
         says: "FETCH clause",
-        message: "FETCH can't be kept up to date yet",
+        message: "FETCH is not understood",
         words: "fetch",
-        help: "leave it out of the job, and use it in a `query` over the job's table",
+        help: "leave it out; a `query` over a job's table may say LIMIT",
     },
     Rule {
         says: "Cannot find column with position",
@@ -371,21 +371,21 @@ const RULES: [Rule; 19] = [
     },
     Rule {
         says: "DML not supported",
-        message: "a job can't change tables",
+        message: "a SELECT can't change tables",
         words: "insert|update|delete",
-        help: "write one SELECT: a job only reads",
+        help: "write one SELECT that only reads",
     },
     Rule {
         says: "Query INSERT",
-        message: "a job can't change tables",
+        message: "a SELECT can't change tables",
         words: "insert",
-        help: "write one SELECT: a job only reads",
+        help: "write one SELECT that only reads",
     },
     Rule {
         says: "DDL not supported",
-        message: "a job can't make tables",
+        message: "a SELECT can't make tables",
         words: "into",
-        help: "leave INTO out: the job's table has the job's name",
+        help: "leave INTO out; a job's table has the job's name",
     },
     Rule {
         says: "Statement not supported",

@@ -1,5 +1,6 @@
 //! SQL text to one query: the shape of the text is judged before any table is looked up.
 
+use std::collections::VecDeque;
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
@@ -29,15 +30,7 @@ pub(super) fn one_query(context: &SessionContext, file: &Arc<SourceText>) -> Res
     if code.trim_matches(|letter: char| letter.is_whitespace() || letter == ';').is_empty() {
         return refuse(0..0, "there is no SELECT in this file", "write one, as in `SELECT * FROM …`");
     }
-    let state = context.state();
-    let options = &state.config().options().sql_parser;
-    let dialect: Box<dyn Dialect> = dialect_from_str(options.dialect).unwrap_or_else(|| Box::new(GenericDialect {}));
-    let parsed = DFParserBuilder::new(file.text.as_str())
-        .with_dialect(dialect.as_ref())
-        .with_recursion_limit(options.recursion_limit.get())
-        .build()
-        .and_then(|mut parser| parser.parse_statements());
-    let mut statements = parsed.map_err(|error| diagnose(&error, file))?;
+    let mut statements = statements(context, file)?;
     if statements.len() > 1 {
         let second = second_statement(&code).unwrap_or(0..0);
         return refuse(
@@ -61,6 +54,22 @@ pub(super) fn one_query(context: &SessionContext, file: &Arc<SourceText>) -> Res
     }
 }
 
+/// Every statement of a text.
+pub(super) fn statements(
+    context: &SessionContext,
+    file: &Arc<SourceText>,
+) -> Result<VecDeque<Statement>, Vec<Diagnostic>> {
+    let state = context.state();
+    let options = &state.config().options().sql_parser;
+    let dialect: Box<dyn Dialect> = dialect_from_str(options.dialect).unwrap_or_else(|| Box::new(GenericDialect {}));
+    let parsed = DFParserBuilder::new(file.text.as_str())
+        .with_dialect(dialect.as_ref())
+        .with_recursion_limit(options.recursion_limit.get())
+        .build()
+        .and_then(|mut parser| parser.parse_statements());
+    parsed.map_err(|error| diagnose(&error, file))
+}
+
 fn help_for(word: &str) -> &'static str {
     match word {
         "EXPLAIN" => "leave it out; `milepost check --operators` shows how each job is computed",
@@ -73,7 +82,7 @@ fn help_for(word: &str) -> &'static str {
 }
 
 /// The first word behind the first semicolon.
-fn second_statement(code: &str) -> Option<Range<usize>> {
+pub(super) fn second_statement(code: &str) -> Option<Range<usize>> {
     let behind = code.find(';')? + 1;
     let start = behind + code[behind..].find(|letter: char| !letter.is_whitespace() && letter != ';')?;
     let word = code[start..].find(|letter: char| !letter.is_alphanumeric()).unwrap_or(code.len() - start);

@@ -14,4 +14,4 @@ mod shared;
 pub mod socket;
 mod system_tables;
 
-pub use shared::left_status;
+pub use shared::{left_status, unkept_sources, was_run};

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 
+use crate::definition::pipeline::{Identity, Pipeline};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::run_batch;
+use crate::plan::{Unseen, UnseenTable, run_query};
 use crate::sink::Stamp;
 
 use super::engine::Engine;
@@ -67,17 +68,31 @@ impl Responder for Shared {
                     Ok(Reply::Status(self.report(stamp, jobs, true)))
                 }
                 Request::Query(sql) => {
-                    let (tables, watermark) =
-                        self.off_loop(|engine| Ok((engine.query_tables()?, engine.watermark()))).await?;
-                    let (schema, rows) = run_batch(&tables, &sql, watermark)
-                        .await
-                        .map_err(|error| Error::new(ErrorKind::Definition, error.find_root().strip_backtrace()))?;
-                    Ok(Reply::Rows(schema, rows))
+                    let (tables, unseen, watermark) = self
+                        .off_loop(|engine| {
+                            Ok((engine.query_tables()?, unkept_sources(engine.pipeline()), engine.watermark()))
+                        })
+                        .await?;
+                    Ok(match run_query(&tables, &unseen, &sql, watermark).await {
+                        Ok((schema, rows)) => Reply::Rows(schema, rows),
+                        Err(problems) => Reply::Refused(problems),
+                    })
                 }
             }
         }
         .boxed()
     }
+}
+
+/// The sources whose rows are not kept, which no query can see.
+pub fn unkept_sources(pipeline: &Pipeline) -> Vec<UnseenTable> {
+    let unkept = pipeline.sources.iter().filter(|source| matches!(source.identity, Identity::Append { .. }));
+    unkept.map(|source| UnseenTable { name: Arc::clone(&source.name), reason: Unseen::NotKept }).collect()
+}
+
+/// Whether a process ever got so far as to run the pipeline here.
+pub fn was_run(directory: &Path) -> bool {
+    directory.exists()
 }
 
 /// The report of the last process that ran the pipeline here; none if none did.

@@ -16,7 +16,9 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
 
+use crate::diagnostic::{Diagnostic, Diagnostics, SourceText};
 use crate::error::{Error, ErrorKind, Result};
+use crate::plan::QUERY_PATH;
 
 use super::report::StatusReport;
 
@@ -37,6 +39,10 @@ enum Answer {
     Status(StatusReport),
     /// An Arrow IPC stream follows.
     Rows,
+    /// The query is wrong.
+    Refused {
+        problems: Vec<Problem>,
+    },
     /// The request can't be answered; true if the request is to blame.
     Failed {
         reason: String,
@@ -44,9 +50,21 @@ enum Answer {
     },
 }
 
+/// A problem of a query, without the text that the client has itself.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+struct Problem {
+    start: usize,
+    end: usize,
+    message: String,
+    label: String,
+    help: Option<String>,
+}
+
 /// What a process answers with.
 #[derive(Debug, Clone)]
 pub enum Reply {
+    /// What is wrong with the query.
+    Refused(Diagnostics),
     /// How the pipeline stands.
     Status(StatusReport),
     /// The rows of the SELECT.
@@ -121,6 +139,7 @@ pub async fn ask(directory: &Path, request: &Request) -> Result<Option<Reply>> {
         Answer::Failed { reason, request } => {
             Err(Error::new(if request { ErrorKind::Definition } else { ErrorKind::Unavailable }, reason))
         }
+        Answer::Refused { problems } => Ok(Some(Reply::Refused(placed(problems, request)))),
         Answer::Rows => {
             let mut bytes = Vec::new();
             stream.read_to_end(&mut bytes).await.map_err(broken)?;
@@ -165,6 +184,7 @@ async fn serve(stream: UnixStream, responder: &dyn Responder) -> std::io::Result
     };
     let (answer, rows) = match reply {
         Ok(Reply::Status(report)) => (Answer::Status(report), Vec::new()),
+        Ok(Reply::Refused(problems)) => (Answer::Refused { problems: unplaced(problems) }, Vec::new()),
         Ok(Reply::Rows(schema, batches)) => match write_rows(&schema, &batches) {
             Ok(rows) => (Answer::Rows, rows),
             Err(error) => (Answer::Failed { reason: error.to_string(), request: false }, Vec::new()),
@@ -178,6 +198,35 @@ async fn serve(stream: UnixStream, responder: &dyn Responder) -> std::io::Result
     bytes.extend(rows);
     stream.write_all(&bytes).await?;
     stream.shutdown().await
+}
+
+/// Problems on their way to a client.
+fn unplaced(problems: Diagnostics) -> Vec<Problem> {
+    let problem = |Diagnostic { file: _, span, message, label, help }| Problem {
+        start: span.start,
+        end: span.end,
+        message,
+        label,
+        help,
+    };
+    problems.0.into_iter().map(problem).collect()
+}
+
+/// Problems of a query that came back.
+fn placed(problems: Vec<Problem>, request: &Request) -> Diagnostics {
+    let text = match request {
+        Request::Query(sql) => sql.as_str(),
+        Request::Status => "",
+    };
+    let file = SourceText::new(QUERY_PATH, text);
+    let diagnostic = |Problem { start, end, message, label, help }| Diagnostic {
+        file: Arc::clone(&file),
+        span: start..end,
+        message,
+        label,
+        help,
+    };
+    Diagnostics(problems.into_iter().map(diagnostic).collect())
 }
 
 fn write_rows(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<Vec<u8>, arrow::error::ArrowError> {

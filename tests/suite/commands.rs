@@ -5,7 +5,7 @@ use std::path::Path;
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::program::{Setting, folder, milepost, wait_until, write_lines};
 use crate::shipped_data::{events, in_repository, pipeline_path};
@@ -103,10 +103,10 @@ fn before_the_first_run_there_is_nothing_to_ask() {
     let work = folder();
     let setting = prepared(work.path());
     let cases: [(&str, &[&str], i32, &str); 4] = [
-        ("path", &["kpi_dispatch_sla"], 1, "no version of `kpi_dispatch_sla` was written"),
+        ("path", &["kpi_dispatch_sla"], 1, "has left nothing under `--home"),
         ("path", &["kpi_dispatch"], 2, "did you mean `kpi_dispatch_sla`?"),
-        ("status", &[], 2, "was never run with `--home"),
-        ("query", &["SELECT 1"], 2, "was never run with `--home"),
+        ("status", &[], 1, "has left nothing under `--home"),
+        ("query", &["SELECT 1"], 1, "has left nothing under `--home"),
     ];
     for (command, further, status, expected) in cases {
         let said = setting.ask(command, further).refusal(status);
@@ -119,18 +119,62 @@ fn a_query_that_is_wrong_or_no_query_ends_with_2() {
     let work = folder();
     let setting = finished(work.path());
     let cases = [
-        ("SELECT nothing FROM events", "nothing"),
-        ("SELECT * FROM event", "event"),
+        (
+            "SELECT nothing FROM events",
+            "error: there is no column `nothing` here\n --> query:1:8\n  |\n1 | SELECT nothing FROM events\n  |        ^^^^^^^\n",
+        ),
+        ("SELECT * FROM shipment_stat", "error: there is no table `shipment_stat`\n --> query:1:15\n"),
+        ("SELECT * FROM shipment_stat", "= help: did you mean `shipment_state`? valid are `events`, "),
+        ("SELECT * FROM milepost.dead_leters", "did you mean `milepost.dead_letters`?"),
+        ("SELECT * FROM milestones", "error: `milestones` can't be queried: the rows of a source without `upsert`"),
+        ("SELECT * FROM reporting.events", "there is no table `reporting.events`"),
+        ("SELECT 1 AS one,\n  10 / (failed_deliveries - failed_deliveries) AS x FROM shipment_state", "divide by zero"),
         ("SELEC 1", "SELEC"),
-        ("DROP TABLE events", ""),
-        ("SELECT 1; SELECT 2", ""),
-        ("CREATE TABLE a AS SELECT 1", ""),
+        ("DROP TABLE events", "error: `DROP` is not a query"),
+        ("SELECT 1; SELECT 2", "a second statement starts here"),
+        ("CREATE TABLE a AS SELECT 1", "`CREATE` is not a query"),
+        ("  -- nothing", "there is no SELECT"),
+        ("SELECT * FROM events WHERE sum(quantity) > 1", "an aggregate can't stand in WHERE"),
     ];
     for (sql, expected) in cases {
         let said = setting.ask("query", &[sql]).refusal(2);
         assert!(said.starts_with("error: ") && said.contains(expected), "{sql}: {said}");
-        assert!(said.lines().count() < 5 && !said.contains("panicked"), "{sql}: {said}");
+        assert!(said.contains("= help: ") && !said.contains("panicked"), "{sql}: {said}");
+        assert!(!said.to_lowercase().contains("datafusion"), "{sql}: {said}");
     }
+}
+
+#[test]
+fn a_null_key_and_a_double_one_are_told_by_status_and_query() {
+    let work = folder();
+    let write = |name: &str, text: &str| std::fs::write(work.path().join(name), text).expect("writable");
+    write(
+        "row.json",
+        r#"{"type": "object", "required": ["id"], "properties": {"id": {"type": "string"}, "site": {"type": "string"}}}"#,
+    );
+    write(
+        "rows.ndjson",
+        "{\"id\":\"1\",\"site\":\"A\"}\n{\"id\":\"2\"}\n{\"id\":\"3\",\"site\":\"B\"}\n{\"id\":\"4\",\"site\":\"B\"}\n",
+    );
+    write("sites.sql", "SELECT site, id FROM items");
+    write(
+        "p.yaml",
+        "pipeline: p\nclock: event_time\nsources:\n  items: { contract: row.json, files: rows.ndjson, upsert: [id] }\n\
+         jobs:\n  sites: { sql: sites.sql, key: [site] }\n",
+    );
+    let setting = Setting { home: folder(), pipeline: work.path().join("p.yaml"), flags: Vec::new() };
+    let said = setting.run(&[]);
+    assert!(said.err.contains("have a null in the key") && said.err.contains("several rows"), "{}", said.err);
+    said.text();
+    let errors = setting.query("SELECT job, expression, reason, row, count FROM milepost.errors");
+    assert_eq!(errors, "job,expression,reason,row,count\nsites,site,null in the job's key,\"site=null, id=2\",1\n");
+    assert_eq!(setting.query("SELECT id FROM sites ORDER BY id"), "id\n1\n3\n4\n");
+    let job = &setting.status().expect("a report")["jobs"][0];
+    assert_eq!((&job["rows"], &job["errors"], &job["ambiguous_keys"]), (&json!(3), &json!(1), &json!(1)));
+    write("rows.ndjson", "{\"id\":\"1\",\"site\":\"A\"}\n{\"id\":\"2\",\"site\":\"C\"}\n");
+    setting.run(&[]).text();
+    assert_eq!(setting.query("SELECT count(*) AS n FROM milepost.errors"), "n\n0\n");
+    assert_eq!(setting.query("SELECT site FROM sites ORDER BY site"), "site\nA\nC\n");
 }
 
 #[test]
@@ -176,6 +220,8 @@ fn a_running_process_and_what_it_left_answer_alike() {
         "SELECT * FROM customers ORDER BY customer_id",
         "SELECT rule, place, reason, text FROM milepost.dead_letters ORDER BY sequence",
         "SELECT * FROM milepost.epochs ORDER BY epoch",
+        "SELECT * FROM milepost.intake ORDER BY epoch, source",
+        "SELECT * FROM milepost.progress",
         "SELECT * FROM milepost.errors",
         "SELECT * FROM milepost.late",
         "SELECT count(*) FROM order_line_dispatch WHERE deadline < watermark()",
@@ -183,12 +229,16 @@ fn a_running_process_and_what_it_left_answer_alike() {
     let asked = || questions.map(|sql| setting.query(sql));
     let report = || setting.status().expect("a report");
     let (rows, mut status) = (asked(), report());
-    assert!(rows.iter().take(4).all(|rows| rows.lines().count() > 1), "{rows:?}");
-    let wrong = setting.ask("query", &["SELECT nothing FROM events"]).refusal(2);
-    assert!(wrong.contains("nothing"), "{wrong}");
+    assert!(rows.iter().take(6).all(|rows| rows.lines().count() > 1), "{rows:?}");
+    let refusals = || {
+        ["SELECT nothing FROM events", "SELECT * FROM milestones", "SELECT 1 FROM event"]
+            .map(|sql| setting.ask("query", &[sql]).refusal(2))
+    };
+    let wrong = refusals();
+    assert!(wrong.iter().all(|said| said.contains(" --> query:1:")), "{wrong:?}");
     let said = process.terminate();
     assert_eq!(said.status, Some(0), "{}", said.err);
-    assert_eq!(asked(), rows);
+    assert_eq!((asked(), refusals()), (rows, wrong));
     assert_eq!(status["running"], true);
     status["running"] = Value::Bool(false);
     assert_eq!(report(), status);
