@@ -8,6 +8,7 @@ use arrow::array::{
 use arrow::datatypes::{DataType, Field, Schema};
 
 use crate::checkpoint::EpochRecord;
+use crate::decode::readable;
 use crate::definition::contract::utc_timestamp;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::BatchTable;
@@ -35,7 +36,7 @@ pub(super) fn dead_letters(letters: &[DeadLetter]) -> Result<BatchTable> {
             ("place", text(&|letter| letter.rejection.place.clone())),
             ("reason", text(&|letter| letter.rejection.reason.clone())),
             ("headers", text(&headers)),
-            ("text", text(&|letter| String::from_utf8_lossy(&letter.message.body).into_owned())),
+            ("text", text(&|letter| readable(&letter.message))),
             ("body", Arc::new(bodies)),
         ],
     )

@@ -8,6 +8,7 @@ mod error_rows;
 mod intake;
 mod layout;
 mod oracle;
+mod packed;
 mod sql_errors;
 mod program;
 mod restart;
