@@ -12,6 +12,7 @@ mod late;
 mod layout;
 mod oracle;
 mod own_tables;
+mod packed;
 mod sql_errors;
 mod program;
 mod restart;
