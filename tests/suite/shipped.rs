@@ -74,6 +74,8 @@ impl Trial {
             let schema = source.contract.table_schema();
             tables.push(BatchTable { name: Arc::clone(&source.name), schema, batches: vec![accepted.rows] });
         }
+        let shown = self.engine.query_tables().unwrap_or_else(|error| panic!("{place}: {}", error.chain()));
+        tables.extend(shown.into_iter().filter(|table| table.name.starts_with("milepost.")));
         for job in &self.pipeline.jobs {
             let oracle = run_batch(&tables, &job.sql.text, self.engine.watermark()).await;
             let (schema, batches) = oracle.unwrap_or_else(|error| panic!("{place}: `{}`: {error}", job.name));
@@ -90,8 +92,10 @@ impl Trial {
         lines(&self.engine.rows_of(position.expect("the job was compiled")).expect("rows can be read"))
     }
 
+    /// The tables of all jobs but those that count what was sent, however often, and in how many epochs.
     fn tables(&self) -> BTreeMap<String, Vec<String>> {
-        self.pipeline.jobs.iter().map(|job| (job.name.to_string(), self.table(&job.name))).collect()
+        let jobs = self.pipeline.jobs.iter().filter(|job| !["kpi_integration", "kpi_freshness"].contains(&&*job.name));
+        jobs.map(|job| (job.name.to_string(), self.table(&job.name))).collect()
     }
 }
 
@@ -290,6 +294,16 @@ async fn every_shipped_job_equals_recomputation_over_the_shipped_events() {
     let counts = trial.engine.counts()[milestones];
     let expected = SourceCounts { read: MESSAGES as u64, accepted: 38_923, duplicate: 3, late: 0, dead_letters: 23 };
     assert_eq!(counts, expected, "data/README.md gives the counts");
+    let integration = trial.table("kpi_integration");
+    let told = integration.iter().find(|row| row.starts_with("milestones | "));
+    assert_eq!(told.map(String::as_str), Some("milestones | 38949 | 38923 | 3 | 0 | 23 | 0 | null | null"));
+    assert_eq!(integration.len(), trial.pipeline.sources.len(), "{integration:#?}");
+    let [freshness] = trial.table("kpi_freshness").try_into().expect("one row");
+    let epoch = trial.engine.epoch();
+    assert!(
+        freshness.starts_with("order_to_invoice | 2024-") && freshness.ends_with(&format!(" | {epoch}")),
+        "{freshness}"
+    );
 }
 
 #[tokio::test]
