@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the environment may choose a case")]
 
+mod aggregates;
 mod commands;
 mod demo;
 mod end_to_end;
