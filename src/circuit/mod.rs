@@ -7,6 +7,7 @@
 mod aggregate;
 mod aggregate_plan;
 mod compile;
+mod distinct;
 mod expression;
 mod intake;
 mod join;

@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the environment may choose a case")]
 
+mod aggregates;
 mod commands;
 mod demo;
 mod end_to_end;
@@ -12,6 +13,7 @@ mod late;
 mod layout;
 mod oracle;
 mod own_tables;
+mod packed;
 mod sql_errors;
 mod program;
 mod restart;
