@@ -7,6 +7,7 @@ mod demo;
 mod end_to_end;
 mod error_rows;
 mod intake;
+mod inventory;
 mod keys;
 mod layout;
 mod oracle;
