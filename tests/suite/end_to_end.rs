@@ -93,3 +93,28 @@ async fn read_by_others(shipped: &Shipped) {
         assert_eq!(file_report[part], broker_report[part], "`{part}` of the status");
     }
 }
+
+#[test]
+fn limits_of_each_side_and_by_quantity_are_those_of_the_reference_data() {
+    let work = folder();
+    let [arrival, limits] = ["arrival.ndjson", "limits.csv"].map(|name| work.path().join(name));
+    write_lines(&arrival, &STOCK.events());
+    // 8 of 192 are 4.17 %, of 200 they are 4 %.
+    let text = "abc_class,under_pct,over_pct,under_abs,over_abs\nA,,3.05,7.5,\nB,40,1,,4\nC,30,4.1,,\n";
+    std::fs::write(&limits, text).expect("writable");
+    let mut setting = Setting::of_file(&STOCK, &arrival);
+    setting.flags.extend(["--source".to_owned(), format!("abc_tolerances={}", limits.display())]);
+    setting.run(&[]).text();
+    let expected = script("scripts/independent/inventory_reconciliation.py", &[Path::new("--tolerances"), &limits]);
+    let expected: Value = serde_json::from_slice(&expected).expect("JSON");
+    let expected = expected["inventory_reconciliation"].as_object().expect("positions");
+    let found = setting.query(
+        "SELECT concat_ws('/', site, sku, lot, stock_type), within_tolerance FROM inventory_reconciliation",
+    );
+    let found: Vec<(&str, &str)> = found.lines().skip(1).filter_map(|line| line.split_once(',')).collect();
+    assert_eq!(found.len(), expected.len());
+    for (position, tolerable) in &found {
+        assert_eq!(expected[*position]["within_tolerance"].to_string(), *tolerable, "{position}");
+    }
+    assert!(found.iter().any(|(_, tolerable)| *tolerable == "true") && found.iter().any(|(_, tolerable)| *tolerable == "false"));
+}
