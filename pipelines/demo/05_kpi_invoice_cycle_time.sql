@@ -1,11 +1,13 @@
--- title: from delivery to invoice, by month of the invoice
+-- title: from delivery to invoice, by month of the invoice and site
 SELECT
   starts_on AS month,
-  sum(invoices) AS invoices,
-  CAST(CAST(sum(delivery_to_posting_seconds_sum) AS DECIMAL(18, 3)) / 3600 / nullif(sum(invoices), 0) AS DECIMAL(9, 1)) AS mean_hours,
-  bool_and(is_complete) AS is_complete
+  site,
+  invoices,
+  CAST(delivery_to_posting_seconds_mean / 3600 AS DECIMAL(9, 1)) AS mean_hours,
+  CAST(delivery_to_posting_seconds_p50 / 3600 AS DECIMAL(9, 1)) AS p50_hours,
+  CAST(delivery_to_posting_seconds_p90 / 3600 AS DECIMAL(9, 1)) AS p90_hours,
+  is_complete
 FROM kpi_invoice_cycle_time
 WHERE grain = 'month'
-GROUP BY starts_on
-ORDER BY starts_on DESC
+ORDER BY starts_on DESC, site
 LIMIT 4

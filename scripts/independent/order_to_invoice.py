@@ -182,23 +182,44 @@ def dispatch_sla(facts, reference):
 
 
 def invoice_cycle_time(facts, judge, reference):
-    """Per local day of posting: invoices of delivered lines, and the seconds from delivery to posting in sum.
+    """Per local day, week and month of posting, and site: invoices of delivered lines, and their time from delivery to posting.
 
     Delivery is the moment of the last standing proof. Where gate-out is enough, or delivery was confirmed for want of a
     proof, the invoice may precede it: such a line counts with its negative time. A line without a proof has no delivery
     moment and is left out.
     """
     posted = posted_invoices(facts)
-    days = collections.defaultdict(lambda: [0, 0])
+    periods = collections.defaultdict(list)
     for key, line in judge.lines.items():
         invoice = posted.get(trigger_key(key))
         if invoice is None or line["proof"] is None:
             continue
         site = reference.sites[reference.order_lines[key[1:]]["site"]]
-        row = days[local_day(invoice["occurred_at"], site).isoformat()]
-        row[0] += 1
-        row[1] += int((invoice["occurred_at"] - line["proof"]["occurred_at"]).total_seconds())
-    return [{"day": day, "count": row[0], "sum_seconds": row[1]} for day, row in sorted(days.items())]
+        seconds = int((invoice["occurred_at"] - line["proof"]["occurred_at"]).total_seconds())
+        day = local_day(invoice["occurred_at"], site)
+        monday = day - datetime.timedelta(days=day.weekday())
+        for grain, starts_on in (("day", day), ("week", monday), ("month", day.replace(day=1))):
+            periods[grain, starts_on.isoformat(), site["site"]].append(seconds)
+    return [
+        {
+            "grain": grain,
+            "starts_on": starts_on,
+            "site": site,
+            "count": len(seconds),
+            "sum_seconds": sum(seconds),
+            "p50_seconds": percentile(seconds, 50),
+            "p90_seconds": percentile(seconds, 90),
+        }
+        for (grain, starts_on, site), seconds in sorted(periods.items())
+    ]
+
+
+def percentile(values, percent):
+    """The percentile, on the straight line between the two nearest values, and how far apart these two are."""
+    values = sorted(values)
+    whole, hundredths = divmod(percent * (len(values) - 1), 100)
+    low, high = values[whole], values[min(whole + 1, len(values) - 1)]
+    return {"value": three_places(low + Decimal(high - low) * hundredths / 100), "between": high - low}
 
 
 def main():

@@ -1,7 +1,10 @@
 //! GROUP BY: accumulators a group, moved by the weights of the delta.
 //!
 //! For each touched group: the row it showed goes, the row it shows now appears; a group without rows shows none. A
-//! grouping by nothing has one group, always.
+//! grouping by nothing has one group, always. A group with a value that can't be expressed (a sum beyond its type) shows an
+//! error row in place of its row, until its input is such that it can.
+
+use std::collections::BTreeMap;
 
 use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
@@ -12,9 +15,10 @@ use datafusion::error::{DataFusionError, Result};
 use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use crate::state::{Delta, with_rows};
+use crate::state::{Delta, normalise_zero, with_rows};
 
-use super::{Held, Operator, StepContext};
+use super::expression::row_text;
+use super::{ErrorRow, Held, Operator, StepContext};
 
 /// The state of one or several aggregate calls over all groups.
 pub(crate) trait Accumulate: Send {
@@ -24,21 +28,47 @@ pub(crate) trait Accumulate: Send {
     fn clear(&mut self, group: u32);
     /// Adds rows, each to its group with its weight.
     fn update(&mut self, groups: &[u32], weights: &[i64], input: &RecordBatch) -> Result<()>;
-    /// The values for these groups; each column with its position among the node's aggregates.
-    fn evaluate(&self, groups: &[u32]) -> Result<Vec<(usize, ArrayRef)>>;
+    /// The values for these groups; each column with its position among the node's aggregates. A group whose value can't
+    /// be expressed is named in `failures`; whatever stands in its place is not shown.
+    fn evaluate(&self, groups: &[u32], failures: &mut Failures) -> Result<Vec<(usize, ArrayRef)>>;
     /// Bytes held, roughly.
     fn bytes(&self) -> usize;
+}
+
+/// The groups with a value that can't be expressed, by their position among those that are evaluated: of the first such
+/// aggregate its position among the node's, and what is wrong.
+#[derive(Debug, Default)]
+pub(crate) struct Failures(BTreeMap<usize, (usize, String)>);
+
+impl Failures {
+    /// The aggregate at `output` has no value for the group at `position`.
+    pub(crate) fn add(&mut self, position: usize, output: usize, reason: String) {
+        let known = self.0.get(&position).is_some_and(|&(known, _)| known < output);
+        if !known {
+            self.0.insert(position, (output, reason));
+        }
+    }
+
+    fn has(&self, position: usize) -> bool {
+        self.0.contains_key(&position)
+    }
 }
 
 /// An aggregation. Its input has the group columns first, then what the accumulators use.
 pub(crate) struct Aggregate {
     keys: usize,
     accumulators: Vec<Box<dyn Accumulate>>,
-    results: usize,
+    calls: Vec<String>,
     schema: SchemaRef,
     groups: Groups,
     result_converter: RowConverter,
     text: String,
+}
+
+/// What the aggregates show for some groups.
+struct Shown {
+    columns: Vec<ArrayRef>,
+    failures: Failures,
 }
 
 /// Group keys as bytes, with how many rows each group has.
@@ -52,17 +82,18 @@ struct Groups {
 }
 
 impl Aggregate {
-    /// An aggregation by the first `keys` columns of its input; `schema` has the group columns, then `results` values.
+    /// An aggregation by the first `keys` columns of its input; `schema` has the group columns, then the value of each of
+    /// the `calls`, which are given as their author would recognise them.
     pub(crate) fn new(
         keys: usize,
         accumulators: Vec<Box<dyn Accumulate>>,
+        calls: Vec<String>,
         schema: SchemaRef,
         text: String,
     ) -> Result<Self> {
         let fields = |range: std::ops::Range<usize>| {
             range.map(|column| SortField::new(schema.field(column).data_type().clone())).collect::<Vec<_>>()
         };
-        let results = schema.fields().len() - keys;
         let groups = Groups {
             converter: RowConverter::new(fields(0..keys))?,
             index: HashTable::new(),
@@ -72,7 +103,7 @@ impl Aggregate {
             hasher: foldhash::fast::FixedState::default(),
         };
         let result_converter = RowConverter::new(fields(keys..schema.fields().len()))?;
-        Ok(Self { keys, accumulators, results, schema, groups, result_converter, text })
+        Ok(Self { keys, accumulators, calls, schema, groups, result_converter, text })
     }
 
     fn assign(&mut self, input: &RecordBatch) -> Result<Vec<u32>> {
@@ -89,19 +120,21 @@ impl Aggregate {
         self.keys == 0 || self.groups.rows[group as usize] > 0
     }
 
-    fn results(&self, groups: &[u32]) -> Result<Vec<ArrayRef>> {
-        let mut columns: Vec<Option<ArrayRef>> = vec![None; self.results];
+    fn results(&self, groups: &[u32]) -> Result<Shown> {
+        let mut columns: Vec<Option<ArrayRef>> = vec![None; self.calls.len()];
+        let mut failures = Failures::default();
         for accumulator in &self.accumulators {
-            for (position, column) in accumulator.evaluate(groups)? {
+            for (position, column) in accumulator.evaluate(groups, &mut failures)? {
                 if let Some(place) = columns.get_mut(position) {
                     *place = Some(column);
                 }
             }
         }
-        columns
+        let columns = columns
             .into_iter()
             .map(|column| column.ok_or_else(|| DataFusionError::Internal("an aggregate has no result".to_owned())))
-            .collect()
+            .collect::<Result<_>>()?;
+        Ok(Shown { columns, failures })
     }
 
     fn rows_of(&self, groups: &[u32], results: Vec<ArrayRef>) -> Result<RecordBatch> {
@@ -109,36 +142,63 @@ impl Aggregate {
         with_rows(&self.schema, columns, groups.len())
     }
 
-    /// The positions at which two columns sets of results differ.
-    fn differing(&self, before: &[ArrayRef], after: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
-        if self.results == 0 {
-            return Ok(Vec::new());
+    /// Which of the groups show other values than before.
+    fn differing(&self, before: &Shown, after: &Shown, rows: usize) -> Result<Vec<bool>> {
+        if self.calls.is_empty() {
+            return Ok(vec![false; rows]);
         }
-        let before = self.result_converter.convert_columns(before)?;
-        let after = self.result_converter.convert_columns(after)?;
-        Ok((0_u32..).take(rows).filter(|&row| before.row(row as usize) != after.row(row as usize)).collect())
+        let values_before = self.result_converter.convert_columns(&before.columns)?;
+        let values_after = self.result_converter.convert_columns(&after.columns)?;
+        let differs = |row: usize| {
+            before.failures.has(row) != after.failures.has(row) || values_before.row(row) != values_after.row(row)
+        };
+        Ok((0..rows).map(differs).collect())
     }
 
     /// The change of the shown rows, given what was shown before.
-    fn change(&self, touched: &[u32], shown: &[bool], before: &[ArrayRef]) -> Result<Delta> {
+    fn change(&self, touched: &[u32], shown: &[bool], before: &Shown, context: &mut StepContext) -> Result<Delta> {
         let after = self.results(touched)?;
-        let differing = self.differing(before, &after, touched.len())?;
-        let mut differs = vec![false; touched.len()];
-        for &row in &differing {
-            differs[row as usize] = true;
-        }
-        let positions = |keep: &dyn Fn(usize) -> bool| -> Vec<u32> {
-            (0_u32..).zip(touched).map(|(row, _)| row).filter(|&row| keep(row as usize)).collect()
+        let differs = self.differing(before, &after, touched.len())?;
+        let shows: Vec<bool> = touched.iter().map(|&group| self.shows(group)).collect();
+        let rows = |keep: &dyn Fn(usize) -> bool| -> Vec<u32> {
+            (0_u32..).take(touched.len()).filter(|&row| keep(row as usize)).collect()
         };
-        let gone = positions(&|row| shown[row] && (!self.shows(touched[row]) || differs[row]));
-        let appeared = positions(&|row| self.shows(touched[row]) && (!shown[row] || differs[row]));
-        let pick = |positions: &[u32], results: &[ArrayRef], weight: i64| -> Result<Delta> {
+        let gone = rows(&|row| shown[row] && !before.failures.has(row) && (!shows[row] || differs[row]));
+        let appeared = rows(&|row| shows[row] && !after.failures.has(row) && (!shown[row] || differs[row]));
+        let pick = |positions: &[u32], results: &Shown, weight: i64| -> Result<Delta> {
             let groups: Vec<u32> = positions.iter().map(|&row| touched[row as usize]).collect();
             let indices = UInt32Array::from(positions.to_vec());
-            let picked = results.iter().map(|column| Ok(take(column, &indices, None)?)).collect::<Result<_>>()?;
+            let picked =
+                results.columns.iter().map(|column| Ok(take(column, &indices, None)?)).collect::<Result<_>>()?;
             Ok(Delta::new(self.rows_of(&groups, picked)?, vec![weight; groups.len()]))
         };
+        self.report(touched, shown, before, -1, context)?;
+        self.report(touched, &shows, &after, 1, context)?;
         Delta::concat(&self.schema, &[pick(&gone, before, -1)?, pick(&appeared, &after, 1)?])
+    }
+
+    /// The error rows of the groups that can't show their values.
+    fn report(
+        &self,
+        touched: &[u32],
+        shown: &[bool],
+        results: &Shown,
+        weight: i64,
+        context: &mut StepContext,
+    ) -> Result<()> {
+        for (&position, (output, reason)) in results.failures.0.iter().filter(|&(&position, _)| shown[position]) {
+            let key = RecordBatch::try_from_iter(
+                self.schema.fields().iter().map(|field| field.name()).zip(self.groups.columns(&[touched[position]])?),
+            );
+            context.errors.push(ErrorRow {
+                job: usize::MAX,
+                expression: self.calls.get(*output).cloned().unwrap_or_default(),
+                reason: reason.clone(),
+                row: if self.keys == 0 { "all rows".to_owned() } else { row_text(&key?) },
+                weight,
+            });
+        }
+        Ok(())
     }
 }
 
@@ -164,7 +224,7 @@ impl Operator for Aggregate {
         if touched.iter().any(|&group| self.groups.rows[group as usize] < 0) {
             return Err(DataFusionError::Internal("a group has fewer than no rows".to_owned()));
         }
-        let delta = self.change(&touched, &shown, &before)?;
+        let delta = self.change(&touched, &shown, &before, context)?;
         for &group in &touched {
             if !self.shows(group) {
                 self.groups.release(group);
@@ -203,7 +263,8 @@ impl Groups {
         if keys.is_empty() {
             return (0..rows).map(|_| self.group_of(&[])).collect();
         }
-        let encoded = self.converter.convert_columns(keys)?;
+        let keys: Vec<ArrayRef> = keys.iter().map(normalise_zero).collect();
+        let encoded = self.converter.convert_columns(&keys)?;
         encoded.iter().map(|row| self.group_of(row.data())).collect()
     }
 

@@ -4,18 +4,19 @@ use std::sync::Arc;
 
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, SchemaRef};
-use datafusion::common::{Column, DFSchema};
+use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::error::DataFusionError;
 use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment, Sort};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::{Expr, ExprSchemable, lit};
+use datafusion::logical_expr::{Expr, lit};
 use datafusion::physical_expr::aggregate::LoweredAggregateBuilder;
 
-use crate::plan::Refusal;
+use crate::plan::as_written;
 
 use super::aggregate::{Accumulate, Aggregate};
 use super::compile::{Compiler, Input, Problem};
+use super::distinct::Distinct;
 use super::expression::row_schema;
 use super::ordered::{Argument, Ordered, OrderedResult, Shows};
 use super::sums::{Inputs, Sum, SumResult, Truth};
@@ -30,7 +31,7 @@ pub(super) fn build(
     calls: &[Expr],
     schema: &SchemaRef,
 ) -> Built<usize> {
-    let mut used = Used { expressions: Vec::new(), schema: Arc::clone(&input.schema) };
+    let mut used = Used { expressions: Vec::new() };
     for group in groups {
         used.expressions.push((format!("__group_{}", used.expressions.len()), unaliased(group).clone()));
     }
@@ -41,17 +42,38 @@ pub(super) fn build(
     for (output, call) in calls.iter().enumerate() {
         plan.add(output, call, schema.field(groups.len() + output).data_type())?;
     }
-    compiler.recomputed.append(&mut plan.recomputed);
-    let names: Vec<String> = groups.iter().map(|group| group.human_display().to_string()).collect();
-    let shown: Vec<&str> = schema.fields().iter().skip(groups.len()).map(|field| field.name().as_str()).collect();
-    let text = match (names.is_empty(), shown.is_empty()) {
-        (true, _) => format!("aggregate {}", shown.join(", ")),
-        (false, true) => format!("distinct {}", names.join(", ")),
-        (false, false) => format!("group by {}: {}", names.join(", "), shown.join(", ")),
-    };
-    let accumulators = plan.finish()?;
-    let operator = Aggregate::new(groups.len(), accumulators, Arc::clone(schema), text)?;
+    for &output in &plan.recomputed {
+        let Some(call) = calls.get(output) else { continue };
+        let reason = format!("`{}` is computed over its whole group", call.short());
+        if !compiler.recomputed.contains(&reason) {
+            compiler.recomputed.push(reason);
+        }
+    }
+    let text = description(groups, groups.len(), schema, &plan.recomputed);
+    let texts = calls.into_iter().map(|call| call.text).collect();
+    let operator = Aggregate::new(groups.len(), plan.finish()?, texts, Arc::clone(schema), text)?;
     Ok(compiler.push(Box::new(operator), vec![narrowed.node], schema))
+}
+
+/// The operator in one line; what is computed over whole groups stands last.
+fn description(groups: &[Expr], keys: usize, schema: &SchemaRef, recomputed: &[usize]) -> String {
+    let names: Vec<String> = groups.iter().map(|group| as_written(group).human_display().to_string()).collect();
+    let of = |wanted: bool| {
+        let results = schema.fields().iter().skip(keys).enumerate();
+        let shown = results.filter(|(output, _)| recomputed.contains(output) == wanted);
+        shown.map(|(_, field)| field.name().as_str()).collect::<Vec<_>>().join(", ")
+    };
+    let (kept, anew) = (of(false), of(true));
+    let results = match (kept.is_empty(), anew.is_empty()) {
+        (_, true) => kept,
+        (true, false) => format!("recompute {anew}"),
+        (false, false) => format!("{kept}; recompute {anew}"),
+    };
+    match (names.is_empty(), results.is_empty()) {
+        (true, _) => format!("aggregate {results}"),
+        (false, true) => format!("distinct {}", names.join(", ")),
+        (false, false) => format!("group by {}: {results}", names.join(", ")),
+    }
 }
 
 fn unaliased(expression: &Expr) -> &Expr {
@@ -64,7 +86,6 @@ fn unaliased(expression: &Expr) -> &Expr {
 /// The expressions that an aggregation needs of its input, each once; calls are rewritten to read them as columns.
 struct Used {
     expressions: Vec<(String, Expr)>,
-    schema: Arc<DFSchema>,
 }
 
 impl Used {
@@ -91,8 +112,6 @@ impl Used {
                 .args
                 .iter()
                 .all(|argument| matches!(argument, Expr::Literal(value, _) if !value.is_null()));
-        let integer = function.params.args.first().and_then(|argument| cast_integer(argument, &self.schema)).cloned();
-        let integers = function.func.name() == "avg" && !function.params.distinct && integer.is_some();
         let mut rewritten = function.clone();
         let literal_after_first =
             |position: usize, argument: &Expr| position > 0 && matches!(argument, Expr::Literal(..));
@@ -102,7 +121,6 @@ impl Used {
             .iter()
             .enumerate()
             .map(|(position, argument)| {
-                let argument = integer.as_ref().filter(|_| integers).unwrap_or(argument);
                 if counts_all || literal_after_first(position, argument) {
                     argument.clone()
                 } else {
@@ -120,23 +138,30 @@ impl Used {
         if counts_all {
             rewritten.params.args = vec![lit(1_i64)];
         }
-        Ok(Call { function: rewritten, counts_all, integers, text: function.func.name().to_owned() })
-    }
-}
-
-/// The integer that a double is nothing but: sums of it are exact.
-fn cast_integer<'a>(expression: &'a Expr, schema: &DFSchema) -> Option<&'a Expr> {
-    match unaliased(expression) {
-        Expr::Cast(cast) => cast.expr.get_type(schema).is_ok_and(|kind| kind.is_integer()).then_some(&*cast.expr),
-        _ => None,
+        let text = as_written(unaliased(call)).human_display().to_string();
+        Ok(Call { function: rewritten, counts_all, text })
     }
 }
 
 struct Call {
     function: AggregateFunction,
     counts_all: bool,
-    integers: bool,
     text: String,
+}
+
+impl Call {
+    fn name(&self) -> &str {
+        self.function.func.name()
+    }
+
+    fn distinct(&self) -> bool {
+        self.function.params.distinct
+    }
+
+    /// The function and no more: `sum(DISTINCT …)`.
+    fn short(&self) -> String {
+        format!("{}({}…)", self.name(), if self.distinct() { "DISTINCT " } else { "" })
+    }
 }
 
 /// The multiset that calls with the same order, filter and null treatment share.
@@ -151,7 +176,8 @@ struct Accumulators<'a> {
     input: &'a DFSchema,
     done: Vec<Box<dyn Accumulate>>,
     ordered: Vec<OrderedPlan>,
-    recomputed: Vec<String>,
+    /// The calls whose touched groups are computed anew.
+    recomputed: Vec<usize>,
 }
 
 impl Accumulators<'_> {
@@ -169,16 +195,17 @@ impl Accumulators<'_> {
         };
         let filter = parameters.filter.as_deref().map(|filter| self.index(filter)).transpose()?;
         let inputs = Inputs { argument, filter };
-        let name = call.function.func.name();
+        let name = call.name();
         let kind = argument.map(|column| self.input.field(column).data_type().clone());
-        match (name, parameters.distinct) {
-            ("count", false) if parameters.args.len() <= 1 => {
-                self.done.push(Box::new(Sum::new(inputs, SumResult::Count, output)));
-            }
-            ("sum" | "avg", false) => {
-                let result = self.exact(call, kind.as_ref(), result)?;
-                self.done.push(Box::new(Sum::new(inputs, result, output)));
-            }
+        if let Some(summed) = summed(call, kind.as_ref(), result) {
+            let sum = Box::new(Sum::new(inputs, summed, output));
+            self.done.push(match (call.distinct(), argument, kind) {
+                (true, Some(column), Some(kind)) => Box::new(Distinct::new(inputs, column, &kind, sum)?),
+                _ => sum,
+            });
+            return Ok(());
+        }
+        match (name, call.distinct()) {
             ("bool_and" | "bool_or", _) => self.done.push(Box::new(Truth::new(inputs, name == "bool_and", output))),
             ("min" | "max", _) => {
                 let order = argument.into_iter().map(|column| (column, SortOptions::default())).collect();
@@ -186,37 +213,9 @@ impl Accumulators<'_> {
                 self.share(inputs, order, argument, output, &|column| shows(column));
             }
             ("first_value" | "last_value" | "array_agg", false) => self.in_order(output, call, inputs, result)?,
-            _ => self.recompute(output, call, filter)?,
+            _ => self.recompute(output, call, inputs)?,
         }
         Ok(())
-    }
-
-    /// How a sum or mean is shown; sums that could wrap or depend on the order of rows are refused.
-    fn exact(&self, call: &Call, kind: Option<&DataType>, result: &DataType) -> Built<SumResult> {
-        let name = call.text.as_str();
-        match (name, kind, result) {
-            ("sum", Some(DataType::Decimal128(precision, _)), DataType::Decimal128(..)) if *precision > 28 => {
-                Err(Refusal::new(
-                    format!("a sum of decimals of {precision} digits can wrap"),
-                    "cast the argument to at most 28 digits: `sum(CAST(x AS DECIMAL(28, 3)))`",
-                    "sum",
-                )
-                .into())
-            }
-            ("sum", Some(_), DataType::Int64 | DataType::UInt64 | DataType::Decimal128(..)) => {
-                Ok(SumResult::Sum(result.clone()))
-            }
-            ("avg", Some(DataType::Decimal128(_, from)), DataType::Decimal128(precision, scale)) => {
-                Ok(SumResult::MeanDecimal { precision: *precision, scale: *scale, from: *from })
-            }
-            ("avg", Some(_), DataType::Float64) if call.integers => Ok(SumResult::MeanDouble),
-            _ => Err(Refusal::new(
-                format!("`{name}` of floating-point numbers depends on the order of the rows"),
-                format!("sum exact numbers: `{name}(CAST(x AS DECIMAL(18, 6)))`"),
-                name,
-            )
-            .into()),
-        }
     }
 
     fn sort_columns(&self, order_by: &[Sort]) -> Built<Vec<(usize, SortOptions)>> {
@@ -239,7 +238,7 @@ impl Accumulators<'_> {
             DataType::List(field) => Some(Arc::clone(field)),
             _ => None,
         };
-        match (call.text.as_str(), list) {
+        match (call.name(), list) {
             ("array_agg", Some(field)) => {
                 self.share(inputs, order, column, output, &|column| Shows::All(column, Arc::clone(&field)));
             }
@@ -258,67 +257,67 @@ impl Accumulators<'_> {
         output: usize,
         shows: &dyn Fn(usize) -> Shows,
     ) {
-        let same = |plan: &OrderedPlan| {
-            plan.order == order && plan.inputs.filter == inputs.filter && plan.inputs.argument == inputs.argument
-        };
-        let plan = match self.ordered.iter().position(same) {
-            Some(position) => self.ordered.get_mut(position),
-            None => {
-                self.ordered.push(OrderedPlan { inputs, columns: order.clone(), order, results: Vec::new() });
-                self.ordered.last_mut()
-            }
-        };
-        if let (Some(plan), Some(column)) = (plan, column) {
+        let plan = self.multiset(inputs, order, &|_| true);
+        if let Some(column) = column {
             let shows = shows(plan.place(column));
             plan.results.push(OrderedResult { output, shows });
         }
     }
 
-    /// Keeps the group's rows, and lets DataFusion's own accumulator compute touched groups anew.
-    fn recompute(&mut self, output: usize, call: &Call, filter: Option<usize>) -> Built<()> {
-        if !RECOMPUTED.contains(&call.text.as_str()) || self.sums_floats(call) {
-            return Err(Refusal::new(
-                format!(
-                    "`{}` with these arguments depends on the order of the rows, or can't be kept up to date yet",
-                    call.text
-                ),
-                format!("{HELD}; of exact numbers, not of floating-point ones"),
-                call.text.clone(),
-            )
-            .into());
-        }
+    /// The multiset with this order over these rows, if it suits; else a new one.
+    fn multiset(
+        &mut self,
+        inputs: Inputs,
+        order: Vec<(usize, SortOptions)>,
+        suits: &dyn Fn(&OrderedPlan) -> bool,
+    ) -> &mut OrderedPlan {
+        let same = |plan: &OrderedPlan| plan.order == order && plan.inputs == inputs && suits(plan);
+        let position = self.ordered.iter().position(same).unwrap_or_else(|| {
+            self.ordered.push(OrderedPlan { inputs, columns: order.clone(), order, results: Vec::new() });
+            self.ordered.len() - 1
+        });
+        &mut self.ordered[position]
+    }
+
+    /// Keeps the group's rows, and lets DataFusion's own accumulator compute touched groups anew. Calls over the same
+    /// values in the same order share them; a call of one argument that passes nulls over needs no row that has one, and
+    /// shares with `min` and `max`.
+    fn recompute(&mut self, output: usize, call: &Call, inputs: Inputs) -> Built<()> {
         let expression = Expr::AggregateFunction(call.function.clone());
         let context = PhysicalPlanningContext::default();
         let props = ExecutionProps::new();
         let schema = row_schema(self.input);
         let lowered = LoweredAggregateBuilder::new(&expression, self.input, &schema, &props, &context).build()?;
-        let mut plan = OrderedPlan {
-            inputs: Inputs { argument: None, filter },
-            order: Vec::new(),
-            columns: self.sort_columns(&call.function.params.order_by)?,
-            results: Vec::new(),
+        let ordered = !lowered.aggregate.order_bys().is_empty();
+        let sorts = if ordered { call.function.params.order_by.as_slice() } else { &[] };
+        let given = call.function.params.args.iter().chain(sorts.iter().map(|sort| &sort.expr));
+        let given = given
+            .map(|argument| match argument {
+                Expr::Literal(value, _) => Ok(Err(value.clone())),
+                column => self.index(column).map(Ok),
+            })
+            .collect::<Built<Vec<Result<usize, ScalarValue>>>>()?;
+        let columns: Vec<usize> = given.iter().filter_map(|given| given.as_ref().ok().copied()).collect();
+        let (inputs, order) = match columns.as_slice() {
+            [column] if !ordered && PASSES_NULLS_OVER.contains(&call.name()) => {
+                (Inputs { argument: Some(*column), ..inputs }, vec![(*column, SortOptions::default())])
+            }
+            _ => (Inputs { argument: None, ..inputs }, self.sort_columns(sorts)?),
         };
-        let mut places = Vec::new();
-        let sorted = call.function.params.order_by.iter().map(|sort| &sort.expr);
-        for argument in call.function.params.args.iter().chain(sorted) {
-            places.push(match argument {
-                Expr::Literal(value, _) => Argument::Value(value.clone()),
-                column => Argument::Column(plan.place(self.index(column)?)),
-            });
-        }
+        let all_there = |plan: &OrderedPlan| {
+            ordered || columns.iter().all(|column| plan.columns.iter().any(|(known, _)| known == column))
+        };
+        let plan = self.multiset(inputs, order, &all_there);
+        let places = given
+            .into_iter()
+            .map(|given| match given {
+                Ok(column) => Argument::Column(plan.place(column)),
+                Err(value) => Argument::Value(value),
+            })
+            .collect();
         plan.results.push(OrderedResult { output, shows: Shows::Computed(lowered.aggregate, places) });
-        self.ordered.push(plan);
-        let distinct = if call.function.params.distinct { "DISTINCT " } else { "" };
-        self.recomputed.push(format!("`{}({distinct}…)` is computed over its whole group", call.text));
+        self.recomputed.push(output);
         Ok(())
-    }
-
-    /// A sum of doubles depends on the order in which they are added.
-    fn sums_floats(&self, call: &Call) -> bool {
-        let float = |argument: &Expr| {
-            self.index(argument).is_ok_and(|column| self.input.field(column).data_type().is_floating())
-        };
-        matches!(call.text.as_str(), "sum" | "avg") && call.function.params.args.first().is_some_and(float)
     }
 
     fn finish(mut self) -> Built<Vec<Box<dyn Accumulate>>> {
@@ -344,23 +343,38 @@ impl OrderedPlan {
     }
 }
 
-/// Aggregates whose result follows from the multiset of a group's rows, or from its declared order, to the last bit.
-const RECOMPUTED: [&str; 15] = [
-    "array_agg",
+/// How weights alone keep a call up to date, if they do: counts, and sums and means of exact numbers.
+fn summed(call: &Call, argument: Option<&DataType>, result: &DataType) -> Option<SumResult> {
+    match (call.name(), argument, result) {
+        ("count", ..) => (call.function.params.args.len() <= 1).then_some(SumResult::Count),
+        ("sum", Some(_), DataType::Int64 | DataType::UInt64 | DataType::Decimal128(..) | DataType::Duration(_)) => {
+            Some(SumResult::Sum(result.clone()))
+        }
+        ("avg", Some(DataType::Decimal128(digits, from)), DataType::Decimal128(precision, scale))
+            if *digits <= SUMMED_DIGITS_MAX =>
+        {
+            Some(SumResult::MeanDecimal { precision: *precision, scale: *scale, from: *from })
+        }
+        ("avg", Some(DataType::Duration(_)), DataType::Duration(_)) => Some(SumResult::MeanDuration(result.clone())),
+        ("avg", Some(argument), DataType::Float64) if argument.is_integer() => Some(SumResult::MeanDouble),
+        _ => None,
+    }
+}
+
+/// Sums of decimals with more digits may need more than 128 bits.
+const SUMMED_DIGITS_MAX: u8 = 28;
+
+/// Aggregates of one argument to which a row without it is no row.
+const PASSES_NULLS_OVER: [&str; 11] = [
     "avg",
     "bit_and",
     "bit_or",
     "bit_xor",
-    "count",
-    "first_value",
-    "last_value",
-    "max",
     "median",
-    "min",
-    "nth_value",
     "percentile_cont",
-    "string_agg",
+    "stddev",
+    "stddev_pop",
     "sum",
+    "var",
+    "var_pop",
 ];
-
-const HELD: &str = "use count, sum, avg, min, max, median, bool_and, bool_or, first_value, last_value or array_agg";

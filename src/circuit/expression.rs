@@ -14,6 +14,7 @@ use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
+use crate::plan::as_written;
 use crate::state::Delta;
 
 use super::{ErrorRow, StepContext};
@@ -30,7 +31,7 @@ impl Compiled {
     pub(crate) fn new(expression: &Expr, schema: &DFSchema) -> Result<Self> {
         let compiled =
             create_physical_expr(expression, schema, &ExecutionProps::new(), &PhysicalPlanningContext::default())?;
-        let text = match expression {
+        let text = match as_written(expression) {
             Expr::Alias(alias) => format!("{} AS {}", alias.expr.human_display(), alias.name),
             other => other.human_display().to_string(),
         };
@@ -117,7 +118,7 @@ fn evaluate_together(expressions: &[Compiled], batch: &RecordBatch) -> Result<Ve
 }
 
 /// The first row of a batch as `column=value` pairs.
-pub(super) fn row_text(batch: &RecordBatch) -> String {
+pub(crate) fn row_text(batch: &RecordBatch) -> String {
     let options = FormatOptions::default().with_null("null");
     let pairs = batch.schema_ref().fields().iter().zip(batch.columns()).map(|(field, column)| {
         let value = ArrayFormatter::try_new(column.as_ref(), &options)

@@ -39,16 +39,14 @@ enum State {
 /// 128 bits of a SHA-256: keys and contents that agree in them are taken as equal.
 type Mark = [u8; 16];
 
-/// What became of the rows of a batch; positions are rows of the batch.
+/// The rows of a batch that say something new, and the others; positions are rows of the batch.
 #[derive(Debug)]
-pub struct Taken {
-    /// The change of the source's table.
-    pub delta: Delta,
-    /// Rows that were accepted.
-    pub accepted: u64,
-    /// Rows with the key and content of an accepted one.
+pub struct Admitted {
+    /// The rows that are no repetition, in stream order.
+    pub rows: RecordBatch,
+    /// Rows with the key and content of an admitted one.
     pub duplicates: Vec<usize>,
-    /// Rows with the key of an accepted one and other content: dead letters `ID_CONFLICT`.
+    /// Rows with the key of an admitted one and other content: dead letters `ID_CONFLICT`.
     pub conflicts: Vec<usize>,
 }
 
@@ -86,31 +84,30 @@ impl Intake {
         Ok(Self { state })
     }
 
-    /// Takes the next rows of the source, in stream order.
-    pub fn take(&mut self, rows: &RecordBatch) -> Result<Taken> {
+    /// Looks at the next rows of the source, in stream order, for repetitions of what was admitted before.
+    pub fn admit(&mut self, rows: &RecordBatch) -> Result<Admitted> {
         match &mut self.state {
-            State::Append => Ok(Taken {
-                delta: Delta::insertions(rows.clone()),
-                accepted: rows.num_rows() as u64,
-                duplicates: Vec::new(),
-                conflicts: Vec::new(),
-            }),
+            State::Append | State::Upsert(_) => {
+                Ok(Admitted { rows: rows.clone(), duplicates: Vec::new(), conflicts: Vec::new() })
+            }
             State::Unique { key, content, keys, contents, seen } => {
                 let keys = keys.convert_columns(&key_columns(rows, key))?;
                 let contents = contents.convert_columns(rows.project(content)?.columns())?;
-                take_unique(rows, &keys, &contents, seen)
+                admit_unique(rows, &keys, &contents, seen)
             }
-            State::Upsert(upsert) => Ok(Taken {
-                delta: upsert.take(rows)?,
-                accepted: rows.num_rows() as u64,
-                duplicates: Vec::new(),
-                conflicts: Vec::new(),
-            }),
+        }
+    }
+
+    /// Takes accepted rows into the table: admitted ones, less those that came late; returns how it changes.
+    pub fn accept(&mut self, rows: &RecordBatch) -> Result<Delta> {
+        match &mut self.state {
+            State::Append | State::Unique { .. } => Ok(Delta::insertions(rows.clone())),
+            State::Upsert(upsert) => upsert.take(rows),
         }
     }
 }
 
-fn take_unique(rows: &RecordBatch, keys: &Rows, contents: &Rows, seen: &mut HashMap<Mark, Mark>) -> Result<Taken> {
+fn admit_unique(rows: &RecordBatch, keys: &Rows, contents: &Rows, seen: &mut HashMap<Mark, Mark>) -> Result<Admitted> {
     let (mut fresh, mut duplicates, mut conflicts) = (Vec::new(), Vec::new(), Vec::new());
     for row in 0..rows.num_rows() {
         let content = mark(contents.row(row).data());
@@ -123,13 +120,12 @@ fn take_unique(rows: &RecordBatch, keys: &Rows, contents: &Rows, seen: &mut Hash
             hashbrown::hash_map::Entry::Occupied(_) => conflicts.push(row),
         }
     }
-    let accepted = fresh.len() as u64;
-    let batch = if duplicates.is_empty() && conflicts.is_empty() {
+    let rows = if duplicates.is_empty() && conflicts.is_empty() {
         rows.clone()
     } else {
         take_record_batch(rows, &UInt32Array::from(fresh))?
     };
-    Ok(Taken { delta: Delta::insertions(batch), accepted, duplicates, conflicts })
+    Ok(Admitted { rows, duplicates, conflicts })
 }
 
 fn mark(bytes: &[u8]) -> Mark {

@@ -7,6 +7,7 @@
 mod aggregate;
 mod aggregate_plan;
 mod compile;
+mod distinct;
 mod expression;
 mod intake;
 mod join;
@@ -24,7 +25,7 @@ use crate::state::Delta;
 use crate::types::Micros;
 
 pub use compile::{CompiledJob, compile};
-pub use intake::{Intake, Taken, positions};
+pub use intake::{Admitted, Intake, positions};
 
 /// One operator. An implementor keeps what it needs of its inputs' past, and nothing else.
 pub(crate) trait Operator: Send {

@@ -17,7 +17,7 @@ use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
-use super::aggregate::Accumulate;
+use super::aggregate::{Accumulate, Failures};
 use super::sums::Inputs;
 
 /// One ordered multiset a group.
@@ -121,28 +121,39 @@ impl Ordered {
         Ok(Arc::new(list))
     }
 
-    fn computed(&self, groups: &[u32], call: &AggregateFunctionExpr, arguments: &[Argument]) -> Result<ArrayRef> {
-        let results = groups
-            .iter()
-            .map(|&group| {
-                let decoded = self.decode(self.groups[group as usize].iter())?;
-                let rows = decoded.first().map_or(0, |column| column.len());
-                let values: Vec<ArrayRef> = arguments
-                    .iter()
-                    .map(|argument| match argument {
-                        Argument::Column(column) => decoded.get(*column).cloned().ok_or_else(missing_column),
-                        Argument::Value(value) => value.to_array_of_size(rows),
-                    })
-                    .collect::<Result<_>>()?;
-                let mut accumulator = call.create_accumulator()?;
-                if values.first().is_some_and(|values| !values.is_empty()) {
-                    accumulator.update_batch(&values)?;
+    /// What an accumulator of its own makes of each group's rows; groups on which it fails are named in `failures`.
+    fn computed(
+        &self,
+        groups: &[u32],
+        output: usize,
+        call: &AggregateFunctionExpr,
+        arguments: &[Argument],
+        failures: &mut Failures,
+    ) -> Result<ArrayRef> {
+        let field = call.field();
+        let mut results = Vec::with_capacity(groups.len());
+        for (position, &group) in groups.iter().enumerate() {
+            let decoded = self.decode(self.groups[group as usize].iter())?;
+            let rows = decoded.first().map_or(0, |column| column.len());
+            let values: Vec<ArrayRef> = arguments
+                .iter()
+                .map(|argument| match argument {
+                    Argument::Column(column) => decoded.get(*column).cloned().ok_or_else(missing_column),
+                    Argument::Value(value) => value.to_array_of_size(rows),
+                })
+                .collect::<Result<_>>()?;
+            let mut accumulator = call.create_accumulator()?;
+            let updated = if rows == 0 { Ok(()) } else { accumulator.update_batch(&values) };
+            results.push(match updated.and_then(|()| accumulator.evaluate()) {
+                Ok(value) => value,
+                Err(error) => {
+                    failures.add(position, output, error.find_root().strip_backtrace());
+                    ScalarValue::try_from(field.data_type())?
                 }
-                accumulator.evaluate()
-            })
-            .collect::<Result<Vec<ScalarValue>>>()?;
+            });
+        }
         if results.is_empty() {
-            return Ok(arrow::array::new_empty_array(call.field().data_type()));
+            return Ok(arrow::array::new_empty_array(field.data_type()));
         }
         ScalarValue::iter_to_array(results)
     }
@@ -177,7 +188,7 @@ impl Accumulate for Ordered {
         Ok(())
     }
 
-    fn evaluate(&self, groups: &[u32]) -> Result<Vec<(usize, ArrayRef)>> {
+    fn evaluate(&self, groups: &[u32], failures: &mut Failures) -> Result<Vec<(usize, ArrayRef)>> {
         self.results
             .iter()
             .map(|result| {
@@ -185,7 +196,9 @@ impl Accumulate for Ordered {
                     Shows::First(column) => self.one_each(groups, *column, Multiset::first)?,
                     Shows::Last(column) => self.one_each(groups, *column, Multiset::last)?,
                     Shows::All(column, field) => self.lists(groups, *column, field)?,
-                    Shows::Computed(call, arguments) => self.computed(groups, call, arguments)?,
+                    Shows::Computed(call, arguments) => {
+                        self.computed(groups, result.output, call, arguments, failures)?
+                    }
                 };
                 Ok((result.output, array))
             })

@@ -1,21 +1,23 @@
 //! Aggregates that weights alone keep up to date: count, sum and avg over exact types, bool_and, bool_or.
 //!
 //! Sums are kept in 128 bits whatever their type, so that no intermediate value wraps; a result that its type can't hold
-//! is an error, never a wrapped number.
+//! fails its group, and is never a wrapped number.
 
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, UInt64Array};
 use arrow::compute::cast;
-use arrow::datatypes::DataType;
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, DecimalType, i256};
 use arrow::record_batch::RecordBatch;
 use datafusion::common::cast::as_boolean_array;
 use datafusion::error::{DataFusionError, Result};
 
-use super::aggregate::Accumulate;
+use crate::plan::{exact_mean, sql_types};
+
+use super::aggregate::{Accumulate, Failures};
 
 /// Where an aggregate finds its argument and its FILTER among the columns of the aggregation's input.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Inputs {
     /// The argument; none for `count(*)`.
     pub(crate) argument: Option<usize>,
@@ -60,6 +62,8 @@ pub(crate) enum SumResult {
     MeanDecimal { precision: u8, scale: i8, from: i8 },
     /// The mean of integers as a double.
     MeanDouble,
+    /// The mean of durations, as this type; what is left of a unit is cut off, as DataFusion does.
+    MeanDuration(DataType),
 }
 
 impl Sum {
@@ -68,18 +72,23 @@ impl Sum {
         Self { inputs, result, output, counts: Vec::new(), sums: Vec::new() }
     }
 
-    fn show(&self, group: usize) -> Result<Option<i128>> {
+    /// What a group shows, as an integer or an unscaled decimal; or why it can't.
+    fn show(&self, group: usize) -> Result<Option<i128>, String> {
         let (count, sum) = (self.counts[group], self.sums[group]);
-        Ok(match &self.result {
-            SumResult::Count => Some(i128::from(count)),
-            _ if count == 0 => None,
-            SumResult::Sum(_) | SumResult::MeanDouble => Some(sum),
-            SumResult::MeanDecimal { scale, from, .. } => {
-                let factor = 10_i128.pow(u32::from((scale - from).unsigned_abs()));
-                let scaled = sum.checked_mul(factor).ok_or_else(|| beyond("avg", sum))?;
-                Some(scaled / i128::from(count))
+        let value = match &self.result {
+            SumResult::Count => return Ok(Some(i128::from(count))),
+            _ if count == 0 => return Ok(None),
+            SumResult::MeanDouble => sum,
+            SumResult::MeanDuration(_) => sum / i128::from(count),
+            SumResult::Sum(kind) => fitting("sum", sum, kind)?,
+            SumResult::MeanDecimal { precision, scale, from } => {
+                let factor = i256::from_i128(10_i128.pow(u32::from((scale - from).unsigned_abs())));
+                let mean = i256::from_i128(sum).wrapping_mul(factor).wrapping_div(i256::from_i128(i128::from(count)));
+                let kind = DataType::Decimal128(*precision, *scale);
+                fitting("mean", mean.to_i128().ok_or_else(|| beyond("mean", &mean.to_string(), &kind))?, &kind)?
             }
-        })
+        };
+        Ok(Some(value))
     }
 }
 
@@ -115,22 +124,40 @@ impl Accumulate for Sum {
         if wrapped { Err(DataFusionError::Execution("a sum leaves 128 bits".to_owned())) } else { Ok(()) }
     }
 
-    fn evaluate(&self, groups: &[u32]) -> Result<Vec<(usize, ArrayRef)>> {
-        let shown: Vec<Option<i128>> = groups.iter().map(|&group| self.show(group as usize)).collect::<Result<_>>()?;
+    fn evaluate(&self, groups: &[u32], failures: &mut Failures) -> Result<Vec<(usize, ArrayRef)>> {
+        let mut show = |(position, &group): (usize, &u32)| {
+            self.show(group as usize).unwrap_or_else(|reason| {
+                failures.add(position, self.output, reason);
+                None
+            })
+        };
+        let shown: Vec<Option<i128>> = groups.iter().enumerate().map(&mut show).collect();
+        let narrow = |value: &Option<i128>| value.and_then(|value| i64::try_from(value).ok());
         let array: ArrayRef = match &self.result {
-            SumResult::Count | SumResult::Sum(DataType::Int64) => Arc::new(integers(&shown)?),
-            SumResult::Sum(DataType::UInt64) => Arc::new(unsigned(&shown)?),
+            SumResult::Count | SumResult::Sum(DataType::Int64) => {
+                Arc::new(shown.iter().map(narrow).collect::<Int64Array>())
+            }
+            SumResult::Sum(DataType::UInt64) => {
+                let unsigned = |value: &Option<i128>| value.and_then(|value| u64::try_from(value).ok());
+                Arc::new(shown.iter().map(unsigned).collect::<UInt64Array>())
+            }
             SumResult::Sum(DataType::Decimal128(precision, scale))
             | SumResult::MeanDecimal { precision, scale, .. } => {
                 let decimals: Decimal128Array = shown.into_iter().collect();
-                let decimals = decimals.with_precision_and_scale(*precision, *scale)?;
-                decimals.validate_decimal_precision(*precision)?;
-                Arc::new(decimals)
+                Arc::new(decimals.with_precision_and_scale(*precision, *scale)?)
+            }
+            SumResult::Sum(kind @ DataType::Duration(_)) | SumResult::MeanDuration(kind) => {
+                cast(&shown.iter().map(narrow).collect::<Int64Array>(), kind)?
             }
             SumResult::Sum(other) => {
                 return Err(DataFusionError::Internal(format!("no exact sum of type {other}")));
             }
-            SumResult::MeanDouble => Arc::new(self.means(groups, &shown)),
+            SumResult::MeanDouble => {
+                let mean = |(&group, sum): (&u32, &Option<i128>)| {
+                    sum.and_then(|sum| exact_mean(sum, self.counts[group as usize]))
+                };
+                Arc::new(groups.iter().zip(&shown).map(mean).collect::<Float64Array>())
+            }
         };
         Ok(vec![(self.output, array)])
     }
@@ -140,29 +167,28 @@ impl Accumulate for Sum {
     }
 }
 
-impl Sum {
-    #[expect(clippy::cast_precision_loss, reason = "DataFusion's avg of integers is a double")]
-    fn means(&self, groups: &[u32], sums: &[Option<i128>]) -> Float64Array {
-        groups
-            .iter()
-            .zip(sums)
-            .map(|(&group, sum)| sum.map(|sum| sum as f64 / self.counts[group as usize] as f64))
-            .collect()
+/// The value, if the type can hold it.
+fn fitting(what: &str, value: i128, kind: &DataType) -> Result<i128, String> {
+    let fits = match kind {
+        DataType::UInt64 => u64::try_from(value).is_ok(),
+        DataType::Decimal128(precision, scale) => {
+            let precision = (*precision).min(DECIMAL128_MAX_PRECISION);
+            Decimal128Type::validate_decimal_precision(value, precision, *scale).is_ok()
+        }
+        _ => i64::try_from(value).is_ok(),
+    };
+    if fits { Ok(value) } else { Err(beyond(what, &Decimal128Type::format_decimal(value, 38, scale_of(kind)), kind)) }
+}
+
+fn beyond(what: &str, value: &str, kind: &DataType) -> String {
+    format!("the {what} is beyond {}: {value}", sql_types(&kind.to_string()))
+}
+
+fn scale_of(kind: &DataType) -> i8 {
+    match kind {
+        DataType::Decimal128(_, scale) => *scale,
+        _ => 0,
     }
-}
-
-fn integers(values: &[Option<i128>]) -> Result<Int64Array> {
-    let narrow = |value: i128| i64::try_from(value).map_err(|_| beyond("sum", value));
-    values.iter().map(|value| value.map(narrow).transpose()).collect()
-}
-
-fn unsigned(values: &[Option<i128>]) -> Result<UInt64Array> {
-    let narrow = |value: i128| u64::try_from(value).map_err(|_| beyond("sum", value));
-    values.iter().map(|value| value.map(narrow).transpose()).collect()
-}
-
-fn beyond(function: &str, value: i128) -> DataFusionError {
-    DataFusionError::Execution(format!("the result of {function} is beyond its type: {value}"))
 }
 
 /// The values of a column as exact integers: integers themselves, decimals unscaled.
@@ -182,7 +208,7 @@ impl Exact {
             DataType::Decimal128(..) => {
                 Self::Decimals(column.as_any().downcast_ref::<Decimal128Array>().ok_or_else(wrong)?.clone())
             }
-            kind if kind.is_integer() => {
+            kind if kind.is_integer() || matches!(kind, DataType::Duration(_)) => {
                 let wide = cast(column, &DataType::Int64)?;
                 Self::Integers(wide.as_any().downcast_ref::<Int64Array>().ok_or_else(wrong)?.clone())
             }
@@ -236,7 +262,7 @@ impl Accumulate for Truth {
         })
     }
 
-    fn evaluate(&self, groups: &[u32]) -> Result<Vec<(usize, ArrayRef)>> {
+    fn evaluate(&self, groups: &[u32], _: &mut Failures) -> Result<Vec<(usize, ArrayRef)>> {
         let shown: BooleanArray = groups
             .iter()
             .map(|&group| match (self.trues[group as usize], self.falses[group as usize]) {

@@ -1,9 +1,11 @@
 //! What a job may not say, judged on the plan before anything is optimised: afterwards `now()` is a literal.
 
+use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Span};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{AggregateFunction, Sort};
-use datafusion::logical_expr::{Distinct, Expr, LogicalPlan, Volatility};
+use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Volatility};
 
 use super::place::Refusal;
 use super::ties::ORDER_SENSITIVE;
@@ -20,9 +22,13 @@ pub(super) fn refusals(plan: &LogicalPlan) -> Result<Vec<Refusal>> {
                 "distinct on|distinct",
             ));
         }
+        let input = match node {
+            LogicalPlan::Aggregate(aggregate) => Some(aggregate.input.schema().as_ref()),
+            _ => None,
+        };
         node.apply_expressions(|expression| {
             expression.apply(|part| {
-                found.extend(refuse_part(part));
+                found.extend(refuse_part(part, input));
                 Ok(TreeNodeRecursion::Continue)
             })
         })?;
@@ -36,13 +42,14 @@ pub(super) fn refusals(plan: &LogicalPlan) -> Result<Vec<Refusal>> {
 pub(super) fn refuse_expression(expression: &Expr) -> Option<Refusal> {
     let mut found = None;
     let seen = expression.apply(|part| {
-        found = refuse_part(part);
+        found = refuse_part(part, None);
         Ok(if found.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
     });
     seen.ok().and(found)
 }
 
-fn refuse_part(expression: &Expr) -> Option<Refusal> {
+/// `input` is what an aggregation reads.
+fn refuse_part(expression: &Expr, input: Option<&DFSchema>) -> Option<Refusal> {
     match expression {
         watermark if is_watermark(watermark) => Some(Refusal::new(
             "`watermark()` can only be compared with a row's own time",
@@ -63,12 +70,20 @@ fn refuse_part(expression: &Expr) -> Option<Refusal> {
             let words = if name == "now" { "now|current_timestamp" } else { name };
             Some(Refusal::new(format!("`{name}()` gives another result each time it is asked"), help, words))
         }
-        Expr::AggregateFunction(call) => refuse_aggregate(call),
+        Expr::AggregateFunction(call) => refuse_aggregate(call, input).map(|refusal| refusal.inside(place_in(call))),
         _ => None,
     }
 }
 
-fn refuse_aggregate(call: &AggregateFunction) -> Option<Refusal> {
+/// A place inside the call, or behind it in WITHIN GROUP: that of the first column it reads.
+fn place_in(call: &AggregateFunction) -> Option<Span> {
+    let parameters = &call.params;
+    let parts = parameters.args.iter().chain(parameters.order_by.iter().map(|sort| &sort.expr));
+    let columns = parts.flat_map(Expr::column_refs);
+    columns.filter_map(|column| column.spans().first()).min_by_key(|span| (span.start.line, span.start.column))
+}
+
+fn refuse_aggregate(call: &AggregateFunction, input: Option<&DFSchema>) -> Option<Refusal> {
     let name = call.func.name();
     let exact = match name {
         "approx_distinct" => Some("count(DISTINCT x)"),
@@ -82,6 +97,20 @@ fn refuse_aggregate(call: &AggregateFunction) -> Option<Refusal> {
         let message = format!("`{name}` approximates, and its result depends on the order of the rows");
         return Some(Refusal::new(message, format!("use the exact `{exact}`"), name));
     }
+    if name == "any_value" {
+        let help = "say which: `min({})`, or `first_value({} ORDER BY …)`";
+        return Some(Refusal::new("`any_value` shows whichever row comes first", help, name));
+    }
+    if !MAINTAINED.contains(&name) {
+        let message =
+            format!("`{name}` can't be kept up to date: whether it depends on the order of the rows is not known");
+        return Some(Refusal::new(message, format!("use one of {}", MAINTAINED.join(", ")), name));
+    }
+    refuse_order(call).or_else(|| refuse_sum(call, input?))
+}
+
+fn refuse_order(call: &AggregateFunction) -> Option<Refusal> {
+    let name = call.func.name();
     let by_another = |sort: &Sort| !call.params.args.contains(&sort.expr);
     if call.params.distinct && ORDER_SENSITIVE.contains(&name) && call.params.order_by.iter().any(by_another) {
         let message = format!("`{name}(DISTINCT …)` can only be ordered by what it collects");
@@ -89,12 +118,78 @@ fn refuse_aggregate(call: &AggregateFunction) -> Option<Refusal> {
     }
     let unordered = ORDER_SENSITIVE.contains(&name) && call.params.order_by.is_empty();
     unordered.then(|| {
-        let argument =
-            call.params.args.first().map_or_else(|| "x".to_owned(), |argument| argument.human_display().to_string());
         Refusal::new(
             format!("the result of `{name}` depends on the order of the rows"),
-            format!("say the order: `{name}({argument} ORDER BY …)`"),
+            format!("say the order: `{name}({{}} ORDER BY …)`"),
             name,
         )
     })
 }
+
+/// Sums that could wrap.
+fn refuse_sum(call: &AggregateFunction, input: &DFSchema) -> Option<Refusal> {
+    if call.func.name() != "sum" {
+        return None;
+    }
+    let distinct = if call.params.distinct { "DISTINCT " } else { "" };
+    let decimal = |precision: u8, scale: i8| {
+        Refusal::new(
+            format!("a sum of decimals of {precision} digits can wrap"),
+            format!(
+                "cast the argument to at most 28 digits: `sum({distinct}CAST({{}} AS DECIMAL(28, {})))`",
+                scale.clamp(0, 28)
+            ),
+            "sum",
+        )
+    };
+    match call.params.args.first()?.get_type(input).ok()? {
+        DataType::Decimal128(precision, scale) if precision > 28 => Some(decimal(precision, scale)),
+        DataType::Decimal32(precision, scale)
+        | DataType::Decimal64(precision, scale)
+        | DataType::Decimal256(precision, scale) => Some(decimal(precision, scale)),
+        DataType::Interval(_) => Some(Refusal::new(
+            "a sum of intervals can wrap",
+            "sum seconds: `sum(to_unixtime(b) - to_unixtime(a))`",
+            "sum",
+        )),
+        _ => None,
+    }
+}
+
+/// The aggregates that are kept up to date, by weights or over their whole groups. Each has a job in `tests/oracle`.
+const MAINTAINED: [&str; 34] = [
+    "array_agg",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "bool_and",
+    "bool_or",
+    "corr",
+    "count",
+    "covar_pop",
+    "covar_samp",
+    "first_value",
+    "grouping",
+    "last_value",
+    "max",
+    "median",
+    "min",
+    "nth_value",
+    "percentile_cont",
+    "regr_avgx",
+    "regr_avgy",
+    "regr_count",
+    "regr_intercept",
+    "regr_r2",
+    "regr_slope",
+    "regr_sxx",
+    "regr_sxy",
+    "regr_syy",
+    "stddev",
+    "stddev_pop",
+    "string_agg",
+    "sum",
+    "var",
+    "var_pop",
+];

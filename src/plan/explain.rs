@@ -274,7 +274,7 @@ fn readable(message: &str) -> String {
 }
 
 /// Names of Arrow types as SQL has them.
-fn sql_types(text: &str) -> String {
+pub(crate) fn sql_types(text: &str) -> String {
     let mut rest = text;
     let mut named = String::with_capacity(text.len());
     while let Some((arrow, sql)) = first_type(rest) {

@@ -1,7 +1,9 @@
 //! SQL to plan: one session for circuit, query and oracle; declared schemas; errors with their place in the SQL.
 
 pub mod functions;
+mod arithmetic;
 mod batch;
+mod canonical;
 mod check;
 mod explain;
 mod job;
@@ -14,8 +16,11 @@ mod system;
 mod ties;
 mod watermark;
 
+pub(crate) use arithmetic::as_written;
 pub(crate) use batch::nullable;
 pub use batch::{BatchTable, run_batch};
+pub(crate) use canonical::exact_mean;
+pub(crate) use explain::sql_types;
 pub use explain::{Explained, diagnose, explain};
 pub use job::{PlannedJob, TableSchemas, compile_jobs, plan_jobs};
 pub use place::Refusal;

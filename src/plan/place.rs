@@ -12,19 +12,21 @@ use crate::diagnostic::{Diagnostic, SourceText};
 pub struct Refusal {
     /// What is wrong: lower case, no full stop.
     pub message: String,
-    /// What would be right.
+    /// What would be right; `{}` stands for the arguments of the call that is refused, as they are written.
     pub help: String,
     /// Words of the construct as they stand in the SQL; the first occurrence outside comments and strings is the place.
     /// `not in` is two words in a row; `rollup|cube` is tried in order.
     pub word: String,
     /// The exact place, where the plan still knows it.
     pub span: Option<Span>,
+    /// A place inside the brackets behind the words, which tells one call of a function from another.
+    pub inside: Option<Span>,
 }
 
 impl Refusal {
     /// A refusal that is found by its words.
     pub fn new(message: impl Into<String>, help: impl Into<String>, word: impl Into<String>) -> Self {
-        Self { message: message.into(), help: help.into(), word: word.into(), span: None }
+        Self { message: message.into(), help: help.into(), word: word.into(), span: None, inside: None }
     }
 
     /// The same at an exact place, if there is one.
@@ -34,21 +36,74 @@ impl Refusal {
         self
     }
 
+    /// The same for the call around a place, if there is one.
+    #[must_use]
+    pub fn inside(mut self, inside: Option<Span>) -> Self {
+        self.inside = inside;
+        self
+    }
+
     /// As a diagnostic of the file.
     pub fn diagnose(&self, file: &Arc<SourceText>) -> Diagnostic {
         let span = self
             .span
             .map(|span| byte_range(&file.text, span))
+            .or_else(|| find_call(&file.text, &self.word, byte_range(&file.text, self.inside?).start))
             .or_else(|| find_word(&file.text, &self.word))
             .unwrap_or_else(|| first_code(&file.text));
+        let arguments = arguments(&file.text, span.end).unwrap_or_else(|| "x".to_owned());
         Diagnostic {
             file: Arc::clone(file),
             span,
             message: self.message.clone(),
             label: String::new(),
-            help: Some(self.help.clone()),
+            help: Some(self.help.replace("{}", &arguments)),
         }
     }
+}
+
+/// The innermost call of a function around a place, or the last one before it.
+fn find_call(text: &str, name: &str, inside: usize) -> Option<Range<usize>> {
+    let code = blank_comments_and_strings(text).to_ascii_lowercase();
+    let name = name.to_ascii_lowercase();
+    let calls: Vec<Range<usize>> = code
+        .match_indices(&name)
+        .map(|(start, _)| start..start + name.len())
+        .filter(|range| range.start <= inside && stands_alone(&code, range) && brackets(&code, range.end).is_some())
+        .collect();
+    let around = calls.iter().rfind(|call| brackets(&code, call.end).is_some_and(|found| found.contains(&inside)));
+    around.or(calls.last()).cloned()
+}
+
+/// What stands between the brackets that open behind `start`.
+fn brackets(code: &str, start: usize) -> Option<Range<usize>> {
+    let open = start + (code[start..].len() - code[start..].trim_start().len());
+    if !code[open..].starts_with('(') {
+        return None;
+    }
+    let mut depth = 0_usize;
+    for (offset, letter) in code[open..].char_indices() {
+        match letter {
+            '(' => depth += 1,
+            ')' if depth == 1 => return Some(open + 1..open + offset),
+            ')' => depth -= 1,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// The arguments of the call whose name ends at `end`, on one line, without DISTINCT and ORDER BY.
+fn arguments(text: &str, end: usize) -> Option<String> {
+    let code = blank_comments_and_strings(text);
+    let range = brackets(&code, end)?;
+    let ordered = find_word(&code[range.clone()], "order by").map_or(range.end, |found| range.start + found.start);
+    let words: Vec<&str> = text[range.start..ordered].split_whitespace().collect();
+    let words = match words.as_slice() {
+        [first, rest @ ..] if first.eq_ignore_ascii_case("distinct") => rest,
+        all => all,
+    };
+    (!words.is_empty()).then(|| words.join(" "))
 }
 
 /// `… at Line: 3, Column: 5` of a parser error.

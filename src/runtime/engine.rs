@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, TimestampMicrosecondArray};
+use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::cast::as_boolean_array;
 use datafusion::physical_expr::PhysicalExpr;
@@ -212,67 +213,64 @@ impl Engine {
         }
         let mut rejections = Vec::new();
         for message in &messages {
-            let known = rejections.len();
             let rows = source.decoder.decode(message, &mut rejections);
-            source.counts.read += rows as u64 + (rejections.len() - known) as u64;
-            for rejection in rejections.drain(known..) {
-                source.counts.dead_letters += 1;
-                self.journal.dead_letter(dead_letter(&definition.name, message, rejection));
-            }
-        }
-        let rows = source.decoder.finish();
-        let taken = source.intake.take(&rows).map_err(engine_error)?;
-        let places = positions(&rows).map_err(engine_error)?;
-        for &row in &taken.conflicts {
-            if let Some(letter) = places.get(row).and_then(|&place| conflict(&definition.name, place, &messages)) {
+            source.counts.read += (rows + rejections.len()) as u64;
+            source.counts.dead_letters += rejections.len() as u64;
+            for letter in dead_letters(&definition.name, &source.decoder, message, std::mem::take(&mut rejections)) {
                 self.journal.dead_letter(letter);
             }
         }
-        source.counts.duplicate += taken.duplicates.len() as u64;
-        source.counts.dead_letters += taken.conflicts.len() as u64;
-        self.settle_time(position, taken.delta, taken.accepted)
+        let rows = source.decoder.finish();
+        let admitted = source.intake.admit(&rows).map_err(engine_error)?;
+        let places = positions(&rows).map_err(engine_error)?;
+        let conflicts = admitted.conflicts.iter().filter_map(|&row| places.get(row).copied());
+        for letter in conflicting(&definition.name, &source.decoder, conflicts, &messages) {
+            self.journal.dead_letter(letter);
+        }
+        source.counts.duplicate += admitted.duplicates.len() as u64;
+        source.counts.dead_letters += admitted.conflicts.len() as u64;
+        let (accepted, heard) = self.settle_time(position, admitted.rows)?;
+        let delta = self.sources[position].intake.accept(&accepted).map_err(engine_error)?;
+        Ok((delta, heard))
     }
 
-    /// Judges lateness, and takes from the accepted rows what they say of time.
-    fn settle_time(&mut self, position: usize, delta: Delta, accepted: u64) -> Result<(Delta, Heard)> {
+    /// Judges lateness row by row, in stream order; returns the rows that are accepted, and what they say of time.
+    fn settle_time(&mut self, position: usize, rows: RecordBatch) -> Result<(RecordBatch, Heard)> {
         let definition = &self.pipeline.sources[position];
         let source = &mut self.sources[position];
+        let received = timestamps(&rows, "_received_at")?;
+        let heard = Heard { newest: None, received: newest(&received, &|_| true), rows: rows.num_rows() > 0 };
         let Some(event_time) = &definition.event_time else {
-            source.counts.accepted += accepted;
-            let received = newest(&timestamps(delta.batch(), "_received_at")?, &|_| true);
-            return Ok((delta, Heard { received, rows: accepted > 0, ..Heard::default() }));
+            source.counts.accepted += rows.num_rows() as u64;
+            return Ok((rows, heard));
         };
-        let times = timestamp_column(delta.batch().column(event_time.column))?;
-        let received = timestamps(delta.batch(), "_received_at")?;
-        let counts = when_holds(source.when.as_ref(), delta.batch())?;
+        let times = timestamp_column(rows.column(event_time.column))?;
+        let counts = when_holds(source.when.as_ref(), &rows)?;
         let satisfies = |row: usize| counts.as_ref().is_none_or(|counts| counts.is_valid(row) && counts.value(row));
-        let mut on_time: Vec<bool> = Vec::with_capacity(delta.len());
-        for row in 0..delta.len() {
+        let mut on_time: Vec<bool> = Vec::with_capacity(rows.num_rows());
+        for row in 0..rows.num_rows() {
             let time = times.is_valid(row).then(|| times.value(row));
             let at = received.is_valid(row).then(|| received.value(row));
-            let appears = delta.weights().get(row).is_some_and(|&weight| weight > 0);
-            let behind = appears && source.judge.judge(time, satisfies(row), at, event_time.lateness);
+            let behind = source.judge.judge(time, satisfies(row), at, event_time.lateness);
             on_time.push(!behind || definition.late == Late::Apply);
         }
-        let heard = Heard {
-            newest: newest(&times, &|row| on_time[row] && satisfies(row)),
-            received: newest(&received, &|_| true),
-            rows: accepted > 0,
-        };
-        let late = on_time.iter().filter(|&&on_time| !on_time).count() as u64;
-        source.counts.accepted += accepted.saturating_sub(late);
-        source.counts.late += late;
+        let heard = Heard { newest: newest(&times, &|row| on_time[row] && satisfies(row)), ..heard };
+        let late = on_time.iter().filter(|&&on_time| !on_time).count();
+        source.counts.accepted += (rows.num_rows() - late) as u64;
+        source.counts.late += late as u64;
         if late == 0 {
-            return Ok((delta, heard));
+            return Ok((rows, heard));
         }
         if definition.late == Late::Divert {
-            let places = positions(delta.batch()).map_err(engine_error)?;
+            let places = positions(&rows).map_err(engine_error)?;
             for (row, (sequence, index)) in places.into_iter().enumerate().filter(|&(row, _)| !on_time[row]) {
                 let event_time = times.is_valid(row).then(|| times.value(row));
                 self.journal.late(LateRow { source: Arc::clone(&definition.name), sequence, index, event_time });
             }
         }
-        Ok((delta.filter(&BooleanArray::from(on_time)).map_err(engine_error)?, heard))
+        let accepted = filter_record_batch(&rows, &BooleanArray::from(on_time))
+            .map_err(|error| Error::caused(ErrorKind::Internal, "setting late rows apart", error))?;
+        Ok((accepted, heard))
     }
 
     fn note_errors(&mut self, errors: Vec<ErrorRow>) {
@@ -471,21 +469,49 @@ fn newest(times: &TimestampMicrosecondArray, counts: &dyn Fn(usize) -> bool) -> 
     (0..times.len()).filter(|&row| times.is_valid(row) && counts(row)).map(|row| times.value(row)).max()
 }
 
-fn dead_letter(source: &Arc<str>, message: &RawMessage, rejection: Rejection) -> DeadLetter {
-    DeadLetter { source: Arc::clone(source), message: message.clone(), rejection }
+/// The dead letters of one message's events.
+fn dead_letters(
+    source: &Arc<str>,
+    decoder: &Decoder,
+    message: &RawMessage,
+    rejections: Vec<Rejection>,
+) -> Vec<DeadLetter> {
+    if rejections.is_empty() {
+        return Vec::new();
+    }
+    let indexes: Vec<u32> = rejections.iter().map(|rejection| rejection.index).collect();
+    let bodies = decoder.event_bodies(message, &indexes);
+    let letter = |(rejection, body)| DeadLetter {
+        source: Arc::clone(source),
+        message: RawMessage { body, ..message.clone() },
+        rejection,
+    };
+    rejections.into_iter().zip(bodies).map(letter).collect()
 }
 
-/// The dead letter of a row whose key is known with other content.
-fn conflict(source: &Arc<str>, place: (i64, i64), messages: &[RawMessage]) -> Option<DeadLetter> {
-    let (sequence, index) = (u64::try_from(place.0).ok()?, u32::try_from(place.1).ok()?);
-    let position = messages.binary_search_by_key(&sequence, |message| message.sequence).ok()?;
-    let rejection = Rejection {
-        index,
-        place: String::new(),
-        rule: "ID_CONFLICT",
-        reason: "an event with the same key and other content was accepted before".to_owned(),
-    };
-    Some(dead_letter(source, messages.get(position)?, rejection))
+/// The dead letters of rows, by their places in stream order, whose keys are known with other content.
+fn conflicting(
+    source: &Arc<str>,
+    decoder: &Decoder,
+    places: impl Iterator<Item = (i64, i64)>,
+    messages: &[RawMessage],
+) -> Vec<DeadLetter> {
+    let mut of_message: BTreeMap<usize, Vec<Rejection>> = BTreeMap::new();
+    for (sequence, index) in places {
+        let (Ok(sequence), Ok(index)) = (u64::try_from(sequence), u32::try_from(index)) else { continue };
+        if let Ok(position) = messages.binary_search_by_key(&sequence, |message| message.sequence) {
+            of_message.entry(position).or_default().push(Rejection {
+                index,
+                place: String::new(),
+                rule: "ID_CONFLICT",
+                reason: "an event with the same key and other content was accepted before".to_owned(),
+            });
+        }
+    }
+    let letters = of_message
+        .into_iter()
+        .filter_map(|(position, rejections)| Some(dead_letters(source, decoder, messages.get(position)?, rejections)));
+    letters.flatten().collect()
 }
 
 /// Keys as text, for reports.

@@ -174,12 +174,13 @@ fn run(
     while start < rows.num_rows() {
         let batch = rows.slice(start, size().clamp(1, rows.num_rows() - start));
         start += batch.num_rows();
-        let taken = intake.take(&batch).expect("the rows are taken");
-        table.apply(&taken.delta).expect("no row goes that was not there");
+        let admitted = intake.admit(&batch).expect("the rows are looked at");
+        let delta = intake.accept(&admitted.rows).expect("the rows are taken");
+        table.apply(&delta).expect("no row goes that was not there");
         let places = positions(&batch).expect("places");
-        outcome.accepted += taken.accepted;
-        outcome.duplicates.extend(taken.duplicates.iter().map(|&row| places[row].0));
-        outcome.conflicts.extend(taken.conflicts.iter().map(|&row| places[row].0));
+        outcome.accepted += admitted.rows.num_rows() as u64;
+        outcome.duplicates.extend(admitted.duplicates.iter().map(|&row| places[row].0));
+        outcome.conflicts.extend(admitted.conflicts.iter().map(|&row| places[row].0));
     }
     let batches = table.batches().expect("rows can be read");
     outcome.shown = sequences(&batches);

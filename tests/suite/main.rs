@@ -2,6 +2,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "the environment may choose a case")]
 
+mod aggregates;
 mod commands;
 mod demo;
 mod end_to_end;
@@ -9,9 +10,11 @@ mod error_rows;
 mod intake;
 mod inventory;
 mod keys;
+mod late;
 mod layout;
 mod oracle;
 mod own_tables;
+mod packed;
 mod sql_errors;
 mod program;
 mod restart;

@@ -32,7 +32,7 @@ fn stem(path: &Path) -> String {
 }
 
 /// What is said about a job; nothing if it is right.
-async fn said(name: &str, sql: &str) -> String {
+pub(crate) async fn said(name: &str, sql: &str) -> String {
     let pipeline = pipeline(&[(name.to_owned(), sql.to_owned())]);
     let sources = tables();
     let compiled: Result<(), Diagnostics> = match compile_jobs(&pipeline, &sources).await {

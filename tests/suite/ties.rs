@@ -1,4 +1,4 @@
-//! Ties in the ORDER BY of an aggregate: broken the same way for every order of the rows, in circuit and batch.
+//! Ties in the ORDER BY of an aggregate, and aggregates of doubles: the same for every order of the rows, in circuit and batch.
 
 use std::sync::Arc;
 
@@ -26,7 +26,7 @@ fn shuffle(random: &mut Random, rows: &mut [Row]) {
     }
 }
 
-const ORDERED: [&str; 10] = [
+const ORDERED: [&str; 14] = [
     "SELECT key, array_agg(line ORDER BY at) AS x, array_agg(note ORDER BY at, note DESC) AS y FROM a GROUP BY key",
     "SELECT key, first_value(note ORDER BY at) AS x FROM a GROUP BY key",
     "SELECT key, first_value(note ORDER BY at) AS x, first_value(line ORDER BY at) AS y FROM a GROUP BY key",
@@ -36,6 +36,10 @@ const ORDERED: [&str; 10] = [
     "SELECT key, first_value(note ORDER BY at) FILTER (WHERE flag) AS x, first_value(line + 1 ORDER BY at NULLS FIRST) AS y FROM a GROUP BY key",
     "SELECT first_value(x.note ORDER BY x.at) AS n FROM (SELECT note, at FROM a UNION ALL SELECT note, at FROM b) AS x",
     "SELECT key, x FROM (SELECT key, first_value(note ORDER BY at) AS x FROM a GROUP BY key) AS t WHERE key IN (SELECT key FROM b)",
+    "SELECT key, sum(CAST(quantity AS DOUBLE) / 7) AS x, avg(CAST(quantity AS DOUBLE) / 3) AS y, avg(line) AS z FROM a GROUP BY key",
+    "SELECT stddev(quantity) AS x, corr(quantity, line) AS y, regr_slope(line, quantity) AS z FROM a",
+    "SELECT key, sum(CAST(quantity AS DOUBLE) / 7) AS x, first_value(note ORDER BY at DESC) AS y, percentile_cont(0.9) WITHIN GROUP (ORDER BY quantity) AS z FROM a GROUP BY key",
+    "SELECT key, min(x) AS least, max(x) AS most FROM (SELECT key, CASE line WHEN 0 THEN CAST('NaN' AS DOUBLE) WHEN 1 THEN CAST('-0' AS DOUBLE) WHEN 2 THEN CAST('0' AS DOUBLE) END AS x FROM a) AS t GROUP BY key",
     "SELECT a.key, first_value(b.note ORDER BY a.at) AS x, first_value(b.line ORDER BY a.at) AS y FROM a JOIN b ON a.key = b.key GROUP BY a.key",
 ];
 
@@ -120,6 +124,9 @@ async fn the_columns_of_the_result_keep_their_names_and_types() {
     let unnamed = [
         "SELECT key, first_value(note ORDER BY at), last_value(line ORDER BY at DESC) FROM a GROUP BY key",
         "SELECT array_agg(note ORDER BY at) FILTER (WHERE flag), first_value(line + 1 ORDER BY at) FROM a",
+        "SELECT avg(line), stddev(quantity), sum(line * 2), percentile_cont(0.5) WITHIN GROUP (ORDER BY line) FROM a",
+        "SELECT key, avg(DISTINCT line), sum(CAST(quantity AS DOUBLE)), bit_xor(DISTINCT line) FROM a GROUP BY key",
+        "SELECT line + 1, -line, 2 * (line - 3), line / 2 FROM a WHERE line + 1 > 2",
     ];
     for sql in unnamed.iter().chain(&ORDERED) {
         let (ours, plain) = (plan(&session(), sql).await, plan(&plain_session(), sql).await);

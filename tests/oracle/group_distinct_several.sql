@@ -1,0 +1,1 @@
+SELECT key, count(DISTINCT line) AS l, count(DISTINCT note) FILTER (WHERE flag) AS n, sum(DISTINCT quantity) AS s, avg(DISTINCT line) AS m, avg(DISTINCT quantity) FILTER (WHERE line > 1) AS q, max(DISTINCT at) AS t, bool_or(DISTINCT flag) AS b, sum(line) AS all_lines, count(*) AS rows FROM a GROUP BY key

@@ -1,0 +1,1 @@
+SELECT key, grouping(key) AS g, sum(quantity) AS s FROM a GROUP BY key

@@ -1,1 +1,0 @@
-SELECT key, avg(DISTINCT line) AS m FROM a GROUP BY key

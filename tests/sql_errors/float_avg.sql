@@ -1,1 +1,0 @@
-SELECT key, avg(CAST(quantity AS DOUBLE)) AS m FROM a GROUP BY key

@@ -1,1 +1,0 @@
-SELECT key, sum(CAST(quantity AS DOUBLE)) AS s FROM a GROUP BY key

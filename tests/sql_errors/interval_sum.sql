@@ -1,0 +1,1 @@
+SELECT key, sum(CASE WHEN flag THEN INTERVAL '1 day' END) AS s FROM a GROUP BY key

@@ -1,1 +1,0 @@
-SELECT key, stddev(quantity) AS s FROM a GROUP BY key
