@@ -257,6 +257,8 @@ def reconciliation(rows, reference):
             sums.update({"gross": abs(row["difference"] or 0), "gross_value": abs(value or 0)})
             sums["net"] += row["difference"] or 0
             sums["net_value"] += value or 0
+        of_class["surplus"] += max(row["difference"] or 0, 0)
+        of_class["shortage"] += max(-(row["difference"] or 0), 0)
 
     def shown(sums):
         exact = ("positions", "within_tolerance")
@@ -312,7 +314,19 @@ def expected(folder, tolerances=DEFAULT_TOLERANCES):
     """Everything that the pipeline must show after the last event."""
     reference = Reference(folder, tolerances)
     events, counts = accept(merge([folder / name for name in EVENT_FILES]))
-    return worked_out(events, counts, reference)
+    return {**worked_out(events, counts, reference), "kpi_integration": integration(counts, folder, tolerances)}
+
+
+def integration(counts, folder, tolerances):
+    """What became of the events of each source: read, accepted, duplicate, late, dead letters. Reference data are sound."""
+    read = {name: len(ndjson(folder / f"{name}.ndjson")) for name in ("items", "item_uoms", "sites")}
+    read["erp_stock"] = sum(len(ndjson(folder / path)) for path in ERP_FILES)
+    with open(tolerances, encoding="utf-8", newline="") as file:
+        read["abc_tolerances"] = len(list(csv.DictReader(file)))
+    rows = {source: [count, count, 0, 0, 0] for source, count in read.items()}
+    dead_letters = sum(counts["dead_letters"].values())
+    rows["milestones"] = [counts["read"], counts["accepted"], counts["duplicate"], 0, dead_letters]
+    return rows
 
 
 def worked_out(events, counts, reference):

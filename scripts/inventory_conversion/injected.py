@@ -177,6 +177,10 @@ def add_negative(faults):
     place = faults.case("the same, and the ERP followed: equal, but still below zero", (AAC1, "BRAKE-CABLE-2"))
     place.moved(-1)
     place.erp(-1).becomes("NEGATIVE_STOCK", -1, -1)
+    place = faults.case("an issue posted twice takes the ERP below zero", (EIN1, "BACK-LIGHT"))
+    place.moved(5)
+    place.moved(-4, faults.booked + HOUR)
+    place.erp(-3).becomes("NEGATIVE_STOCK", 1, -3)
 
 
 def add_timing(faults):
@@ -231,6 +235,9 @@ def add_swaps(faults):
     blocked.moved(2, faults.booked + HOUR)
     free.erp(9).becomes("STOCK_TYPE", 7, 9)
     blocked.becomes("MISSING_IN_ERP", 2)
+    other = faults.case("2 too many of another lot: not the other end of those 2, which their stock types explain", (EIN1, "FRONT-LIGHT"))
+    other.moved(8)
+    other.erp(6).becomes("TRUE_VARIANCE", 8, 6, False)
     first, second = faults.case(
         "4 picked from one lot and posted from the other", (EIN1, "SPEEDOMETER", "-A"), (EIN1, "SPEEDOMETER", "-B")
     )
@@ -368,6 +375,8 @@ def add_commitments(faults):
     add_order(faults, ("order.released", 5), ("stock.allocated", 2), ("pick.confirmed", 1))
     faults.case("3 released and allocated, then changed to 4: 4 are bound")
     add_order(faults, ("order.released", 3), ("stock.allocated", 3), ("order.changed", 4))
+    faults.case("5 released and allocated, then changed to 3: the allocated 5 are bound")
+    add_order(faults, ("order.released", 5), ("stock.allocated", 5), ("order.changed", 3))
     faults.case("2 released and allocated, then cancelled: none is bound")
     add_order(faults, ("order.released", 2), ("stock.allocated", 2), ("order.cancelled", 2))
     faults.case("1 carton of 5 released: 5 are bound")

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::shipped_data::{in_repository, pipeline_path};
+use crate::shipped_data::{ORDERS, Shipped, in_repository};
 
 /// What a finished process said.
 #[derive(Debug)]
@@ -74,16 +74,26 @@ pub(crate) struct Setting {
 }
 
 impl Setting {
-    /// The shipped pipeline against a broker.
+    /// The pipeline of the orders against a broker.
     pub(crate) fn on_broker(url: &str) -> Self {
-        Self { home: folder(), pipeline: pipeline_path(), flags: vec!["--nats".to_owned(), url.to_owned()] }
+        Self::of(&ORDERS, &["--nats", url])
     }
 
-    /// The shipped pipeline on events from a file, without a broker.
+    /// The pipeline of the orders on events from a file, without a broker.
     pub(crate) fn on_file(events: &Path) -> Self {
+        Self::of_file(&ORDERS, events)
+    }
+
+    /// A shipped pipeline on events from a file, without a broker.
+    pub(crate) fn of_file(shipped: &Shipped, events: &Path) -> Self {
         let source = format!("milestones={}", events.display());
-        let flags = ["--no-publish", "--nats", "nats://127.0.0.1:1", "--source", &source];
-        Self { home: folder(), pipeline: pipeline_path(), flags: flags.map(str::to_owned).to_vec() }
+        Self::of(shipped, &["--no-publish", "--nats", "nats://127.0.0.1:1", "--source", &source])
+    }
+
+    /// A shipped pipeline, run with some flags.
+    pub(crate) fn of(shipped: &Shipped, flags: &[&str]) -> Self {
+        let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
+        Self { home: folder(), pipeline: shipped.pipeline_path(), flags }
     }
 
     pub(crate) fn home(&self) -> String {

@@ -20,7 +20,7 @@ use milepost::source::{ReadLimit, Source};
 use milepost::types::{Epoch, RawMessage};
 
 use crate::oracle::{Random, lines};
-use crate::shipped_data::{MESSAGES, events, lines_of, pipeline_path, property};
+use crate::shipped_data::{ORDERS, STOCK, Shipped, property};
 
 const MILESTONES: &str = "milestones";
 
@@ -211,8 +211,8 @@ fn message(stream: &Arc<str>, sequence: u64, body: String) -> RawMessage {
     }
 }
 
-fn shipped() -> Pipeline {
-    let loaded = definition::load(&pipeline_path(), &|_| None);
+fn pipeline_of(shipped: &Shipped) -> Pipeline {
+    let loaded = definition::load(&shipped.pipeline_path(), &|_| None);
     loaded.map_err(|problems| problems.render(false)).expect("the pipeline can be read")
 }
 
@@ -235,21 +235,30 @@ async fn master_data(pipeline: &Pipeline) -> Vec<(usize, Vec<String>)> {
 }
 
 /// The events of every order and shipment that a fault was injected into, and some ordinary ones: about 4,000.
-fn telling_events() -> Vec<String> {
+fn telling_order_events() -> Vec<String> {
     let mut concerned = BTreeSet::new();
-    for line in lines_of("injected.ndjson") {
+    for line in ORDERS.lines_of("injected.ndjson") {
         concerned.extend(property(&line, "order_id"));
         concerned.extend(property(&line, "shipment_id"));
     }
     let tells = |line: &str| {
-        let injected = line.contains("\"injected\"") || property(line, "event_id").is_none();
-        injected
+        is_injected(line)
             || ["order_id", "shipment_id"]
                 .iter()
                 .any(|name| property(line, name).is_some_and(|id| concerned.contains(&id)))
     };
-    let chosen = events().into_iter().enumerate().filter(|(at, line)| *at < 3_000 || tells(line));
+    let chosen = ORDERS.events().into_iter().enumerate().filter(|(at, line)| *at < 3_000 || tells(line));
     chosen.map(|(_, line)| line).collect()
+}
+
+/// The first events of all stock and the last ones, which the ERP's newest snapshots are about, and every fault: about 3,000.
+fn telling_stock_events() -> Vec<String> {
+    let chosen = STOCK.events().into_iter().enumerate();
+    chosen.filter(|(at, line)| *at < 500 || *at >= 6_900 || is_injected(line)).map(|(_, line)| line).collect()
+}
+
+fn is_injected(line: &str) -> bool {
+    line.contains("\"injected\"") || property(line, "event_id").is_none()
 }
 
 /// Every event twice in a random order; but events that share an id come in the order that they had, for the first wins.
@@ -278,12 +287,21 @@ fn twice_and_shuffled(events: &[String], random: &mut Random) -> Vec<String> {
 
 #[tokio::test]
 async fn every_shipped_job_equals_recomputation_over_the_shipped_events() {
-    let mut trial = Trial::new(shipped()).await;
+    equals_recomputation(&ORDERS, 5_000).await;
+}
+
+#[tokio::test]
+async fn every_stock_job_equals_recomputation_over_the_shipped_events() {
+    equals_recomputation(&STOCK, 900).await;
+}
+
+async fn equals_recomputation(shipped: &Shipped, batch_size: usize) {
+    let mut trial = Trial::new(pipeline_of(shipped)).await;
     trial.step(master_data(&trial.pipeline).await);
     trial.check("master data alone").await;
     let milestones = trial.source(MILESTONES);
-    let events = events();
-    let batches = events.chunks(5_000);
+    let events = shipped.events();
+    let batches = events.chunks(batch_size);
     let last = batches.len() - 1;
     for (batch, part) in batches.enumerate() {
         trial.step(vec![(milestones, part.to_vec())]);
@@ -291,33 +309,45 @@ async fn every_shipped_job_equals_recomputation_over_the_shipped_events() {
             trial.check(&format!("batch {batch}")).await;
         }
     }
-    let counts = trial.engine.counts()[milestones];
-    let expected = SourceCounts { read: MESSAGES as u64, accepted: 38_923, duplicate: 3, late: 0, dead_letters: 23 };
-    assert_eq!(counts, expected, "data/README.md gives the counts");
+    let Shipped { name, messages, accepted, duplicate, dead_letters, .. } = *shipped;
+    let expected = SourceCounts { read: messages as u64, accepted, duplicate, late: 0, dead_letters };
+    assert_eq!(trial.engine.counts()[milestones], expected, "data/README.md gives the counts");
     let integration = trial.table("kpi_integration");
-    let told = integration.iter().find(|row| row.starts_with("milestones | "));
-    assert_eq!(told.map(String::as_str), Some("milestones | 38949 | 38923 | 3 | 0 | 23 | 0 | null | null"));
+    let told = integration.iter().find(|row| row.starts_with("milestones | ")).map(String::as_str);
+    let counted = format!("milestones | {messages} | {accepted} | {duplicate} | 0 | {dead_letters} | 0 | null | null");
+    assert_eq!(told, Some(counted.as_str()));
     assert_eq!(integration.len(), trial.pipeline.sources.len(), "{integration:#?}");
     let [freshness] = trial.table("kpi_freshness").try_into().expect("one row");
     let epoch = trial.engine.epoch();
     assert!(
-        freshness.starts_with("order_to_invoice | 2024-") && freshness.ends_with(&format!(" | {epoch}")),
+        freshness.starts_with(&format!("{name} | 202")) && freshness.ends_with(&format!(" | {epoch}")),
         "{freshness}"
     );
 }
 
 #[tokio::test]
 async fn neither_order_nor_repetition_nor_batches_can_be_seen_in_shipped_jobs() {
-    let events = telling_events();
+    let events = telling_order_events();
     assert!((3_500..4_500).contains(&events.len()), "{} events", events.len());
-    let mut in_order = Trial::new(shipped()).await;
+    sees_no_order(&ORDERS, events).await;
+}
+
+#[tokio::test]
+async fn neither_order_nor_repetition_nor_batches_can_be_seen_in_stock_jobs() {
+    let events = telling_stock_events();
+    assert!((2_500..3_500).contains(&events.len()), "{} events", events.len());
+    sees_no_order(&STOCK, events).await;
+}
+
+async fn sees_no_order(shipped: &Shipped, events: Vec<String>) {
+    let mut in_order = Trial::new(pipeline_of(shipped)).await;
     let milestones = in_order.source(MILESTONES);
     in_order.step(master_data(&in_order.pipeline).await);
     in_order.step(vec![(milestones, events.clone())]);
     in_order.check("in order").await;
     for seed in [1, 2] {
         let mut random = Random(seed);
-        let mut trial = Trial::new(shipped()).await;
+        let mut trial = Trial::new(pipeline_of(shipped)).await;
         // Each source comes in pieces of its own: master data before, between and behind the events that need them.
         let mut queues = master_data(&trial.pipeline).await;
         queues.push((milestones, twice_and_shuffled(&events, &mut random)));
@@ -329,30 +359,70 @@ async fn neither_order_nor_repetition_nor_batches_can_be_seen_in_shipped_jobs() 
     }
 }
 
+/// Makes a boolean column say that a row of a source is deleted, so that shipped rows delete and bring back keys.
+fn delete_by(pipeline: &mut Pipeline, source: &str, column: &str) {
+    let source = pipeline.sources.iter_mut().find(|found| &*found.name == source).expect("the source is there");
+    let column = source.contract.column_index(column).expect("a boolean column");
+    let Identity::Upsert { deleted, .. } = &mut source.identity else {
+        panic!("`{}` is no upsert source", source.name)
+    };
+    *deleted = Some(column);
+}
+
+/// The records with parts of their text replaced.
+fn replaced(records: &[String], changes: &[(&str, &str)]) -> Vec<String> {
+    let change = |record: &String| changes.iter().fold(record.clone(), |text, (from, to)| text.replace(from, to));
+    records.iter().map(change).collect()
+}
+
 #[tokio::test]
 async fn shipped_jobs_follow_master_data_that_change_and_go() {
-    let mut pipeline = shipped();
-    let customers =
-        pipeline.sources.iter().position(|source| &*source.name == "customers").expect("the source is there");
-    let source = &mut pipeline.sources[customers];
-    let hold = source.contract.column_index("credit_hold").expect("a boolean column");
-    // A customer on hold counts as deleted here, so that shipped rows delete and bring back keys.
-    if let Identity::Upsert { deleted, .. } = &mut source.identity {
-        *deleted = Some(hold);
-    }
+    let mut pipeline = pipeline_of(&ORDERS);
+    delete_by(&mut pipeline, "customers", "credit_hold");
     let mut random = Random(3);
     let mut queues = master_data(&pipeline).await;
     for (source, records) in &mut queues {
-        if *source == customers {
-            let held = records.iter().map(|record| record.replacen(",false,", ",true,", 1)).collect::<Vec<_>>();
-            let proved = records.iter().map(|record| record.replace(",true,", ",false,")).collect::<Vec<_>>();
+        if &*pipeline.sources[*source].name == "customers" {
+            let held = records.iter().map(|record| record.replacen(",false,", ",true,", 1)).collect();
+            let proved = replaced(records, &[(",true,", ",false,")]);
             *records = [records.clone(), held, proved, records.clone()].concat();
         }
     }
-    let events = telling_events();
+    let events = telling_order_events();
     let mut trial = Trial::new(pipeline).await;
     queues.push((trial.source(MILESTONES), twice_and_shuffled(&events, &mut random)));
     run_in_pieces(&mut trial, queues, &mut random, "changing customers").await;
+}
+
+#[tokio::test]
+async fn stock_jobs_follow_master_data_that_change_and_go() {
+    let mut pipeline = pipeline_of(&STOCK);
+    // A site whose picks move the stock counts as deleted here.
+    delete_by(&mut pipeline, "sites", "picks_move_stock");
+    let mut random = Random(4);
+    let mut queues = master_data(&pipeline).await;
+    for (source, records) in &mut queues {
+        let changed = match &*pipeline.sources[*source].name {
+            "sites" => {
+                let known = replaced(records, &[(":true}", ":false}"), ("PT8H", "PT3H")]);
+                [known, replaced(records, &[("PT12H", "PT1H")])].concat()
+            }
+            "items" => replaced(records, &[("\"EA\"", "\"CT\""), ("\"A\"", "\"C\"")]),
+            "item_uoms" => replaced(records, &[("\"CT\"", "\"EA\""), ("12", "10")]),
+            "abc_tolerances" => vec!["A,5,5,,".to_owned(), "C,,,1,1".to_owned()],
+            // Older snapshots again, and the newest with other quantities.
+            "erp_stock" => {
+                let last = records.split_off(records.len() - 100);
+                [last.clone(), replaced(&last, &[("\"quantity\":1", "\"quantity\":2")])].concat()
+            }
+            _ => Vec::new(),
+        };
+        *records = [records.clone(), changed, records.clone()].concat();
+    }
+    let events = telling_stock_events();
+    let mut trial = Trial::new(pipeline).await;
+    queues.push((trial.source(MILESTONES), twice_and_shuffled(&events, &mut random)));
+    run_in_pieces(&mut trial, queues, &mut random, "changing stock rules").await;
 }
 
 /// Runs everything in epochs of up to 1,000 rows and checks some of them, the last one in any case.
