@@ -117,17 +117,18 @@ impl Engine {
         }
         let rows = self.decoder.finish();
         let decoded = Instant::now();
-        let taken = self.intake.take(&rows).expect("rows are taken in");
+        let admitted = self.intake.admit(&rows).expect("rows are looked at");
+        let delta = self.intake.accept(&admitted.rows).expect("rows are taken in");
         let took = Instant::now();
-        let output = self.circuit.step(&[taken.delta], None).expect("a step");
+        let output = self.circuit.step(&[delta], None).expect("a step");
         assert!(output.errors.is_empty(), "{:?}", output.errors.first());
         let stepped = Instant::now();
         for (table, delta) in self.tables.iter_mut().zip(&output.jobs) {
             table.apply(delta).expect("a table takes its job's changes");
         }
-        self.counts.accepted += taken.accepted as usize;
-        self.counts.duplicates += taken.duplicates.len();
-        self.counts.others += taken.conflicts.len() + rejections.len();
+        self.counts.accepted += admitted.rows.num_rows();
+        self.counts.duplicates += admitted.duplicates.len();
+        self.counts.others += admitted.conflicts.len() + rejections.len();
         self.spent.decode += decoded - started;
         self.spent.intake += took - decoded;
         self.spent.circuit += stepped - took;
@@ -176,7 +177,7 @@ fn master_data(contract: &Arc<Contract>, bodies: &[Bytes]) -> Delta {
         decoder.decode(&message, &mut rejections);
     }
     assert!(rejections.is_empty(), "{:?}", rejections.first());
-    let identity = Identity::Upsert { key: vec![0], order_by: None, deleted: None };
+    let identity = Identity::Upsert { key: vec![0], order_by: None, deleted: None, snapshot: None };
     let mut intake = Intake::new(contract, &identity).expect("an intake");
-    intake.take(&decoder.finish()).expect("rows are taken in").delta
+    intake.accept(&decoder.finish()).expect("rows are taken in")
 }

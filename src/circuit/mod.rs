@@ -11,11 +11,13 @@ mod distinct;
 mod expression;
 mod intake;
 mod join;
+mod key;
 mod map;
 mod ordered;
 mod sums;
 mod temporal;
 mod union;
+mod upsert;
 
 use datafusion::error::Result;
 
@@ -23,7 +25,7 @@ use crate::state::Delta;
 use crate::types::Micros;
 
 pub use compile::{CompiledJob, compile};
-pub use intake::{Intake, Taken, positions};
+pub use intake::{Admitted, Intake, positions};
 
 /// One operator. An implementor keeps what it needs of its inputs' past, and nothing else.
 pub(crate) trait Operator: Send {
@@ -53,20 +55,21 @@ pub(crate) struct StepContext {
     pub(crate) watermark_before: Option<Micros>,
     /// The watermark of this epoch; never lower.
     pub(crate) watermark: Option<Micros>,
-    /// Rows whose expressions failed, with the weight of their appearance; collected over all operators.
+    /// Rows that can't stand in an output, with the weight of their appearance; collected over all operators.
     pub(crate) errors: Vec<ErrorRow>,
 }
 
-/// A row that an expression failed on: it stands here instead of in the output, until it goes.
+/// A row that an expression failed on, or that has a null in its job's key: it stands here instead of in the output, until
+/// it goes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ErrorRow {
     /// The job, an index into the compiled jobs.
     pub job: usize,
-    /// The expression.
+    /// The expression, or the column of the key.
     pub expression: String,
     /// What failed.
     pub reason: String,
-    /// The input row, column by column.
+    /// The input row (of a null key the job's own row), column by column.
     pub row: String,
     /// How often it appears (or, negative, goes).
     pub weight: i64,
@@ -127,7 +130,7 @@ pub struct Circuit {
 pub struct StepOutput {
     /// For each compiled job its change, consolidated.
     pub jobs: Vec<Delta>,
-    /// Rows that expressions failed on, consolidated, in a fixed order.
+    /// Rows that can't stand in an output, consolidated, in a fixed order.
     pub errors: Vec<ErrorRow>,
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, TimestampMicrosecondArray};
+use arrow::compute::filter_record_batch;
 use arrow::record_batch::RecordBatch;
 use datafusion::common::cast::as_boolean_array;
 use datafusion::physical_expr::PhysicalExpr;
@@ -14,7 +15,7 @@ use crate::decode::{Decoder, Format};
 use crate::definition::pipeline::{Identity, Late, Pipeline};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{BatchTable, TableSchemas, plan_jobs, row_predicate};
+use crate::plan::{BatchTable, SystemTable, TableSchemas, plan_jobs, row_predicate};
 use crate::sink::{KeyedChanges, Stamp};
 use crate::state::{Delta, Table};
 use crate::types::{DeadLetter, Epoch, Micros, RawMessage, Rejection};
@@ -22,7 +23,7 @@ use crate::types::{DeadLetter, Epoch, Micros, RawMessage, Rejection};
 use super::clock::{Heard, LateJudge, PipelineClock};
 use super::report::{JobReport, SourceCounts};
 use super::sink_check::check_sinks;
-use super::system_tables::FailedRow;
+use super::system_tables::{FailedRow, Journal, LateRow};
 
 /// A pipeline in memory: the circuit, what the sources' rows decided so far, and every table.
 pub struct Engine {
@@ -32,9 +33,9 @@ pub struct Engine {
     tables: Vec<Table>,
     ambiguous: Vec<BTreeSet<String>>,
     clock: PipelineClock,
-    epochs: Vec<EpochRecord>,
-    dead_letters: Vec<DeadLetter>,
-    late: Vec<LateRow>,
+    journal: Journal,
+    /// Those of Milepost's own tables that jobs read: the circuit's inputs behind the sources.
+    own_inputs: Vec<SystemTable>,
     errors: BTreeMap<(usize, String, String, String), i64>,
 }
 
@@ -46,15 +47,6 @@ struct SourceState {
     table: Option<Table>,
     when: Option<Arc<dyn PhysicalExpr>>,
     judge: LateJudge,
-}
-
-/// A row that came behind its source's watermark and was not applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LateRow {
-    pub(crate) source: Arc<str>,
-    pub(crate) sequence: i64,
-    pub(crate) index: i64,
-    pub(crate) event_time: Option<Micros>,
 }
 
 /// One micro-batch on its way in.
@@ -95,7 +87,10 @@ pub async fn build_circuit(pipeline: &Pipeline) -> Result<Circuit, Diagnostics> 
         problems.extend(compile_when(pipeline, position).err().unwrap_or_default());
     }
     problems.extend(check_sinks(pipeline, &planned));
-    match compile(&sources, &planned, &|job| Arc::clone(&pipeline.jobs[job].sql)) {
+    let own = SystemTable::among(planned.iter().flat_map(|job| &job.reads).map(String::as_str));
+    let inputs: TableSchemas =
+        sources.into_iter().chain(own.into_iter().map(|table| (Arc::from(table.name()), table.schema()))).collect();
+    match compile(&inputs, &planned, &|job| Arc::clone(&pipeline.jobs[job].sql)) {
         Ok(circuit) => problems.into_result(Some(circuit)),
         Err(found) => {
             problems.extend(found);
@@ -142,6 +137,7 @@ impl Engine {
             .map(|job| Table::new(Arc::clone(&job.schema), job.key.clone()))
             .collect::<datafusion::error::Result<Vec<_>>>()
             .map_err(whole)?;
+        let own_inputs = SystemTable::among(circuit.jobs().iter().flat_map(|job| &job.reads).map(String::as_str));
         let clock = PipelineClock::new(pipeline.clock, pipeline.sources.iter().map(|source| source.event_time.clone()));
         Ok(Self {
             ambiguous: vec![BTreeSet::new(); tables.len()],
@@ -149,9 +145,8 @@ impl Engine {
             sources,
             tables,
             clock,
-            epochs: Vec::new(),
-            dead_letters: Vec::new(),
-            late: Vec::new(),
+            journal: Journal::new(&pipeline.name),
+            own_inputs,
             errors: BTreeMap::new(),
             pipeline,
         })
@@ -168,8 +163,10 @@ impl Engine {
         input: EpochInput,
         watched: &[usize],
     ) -> Result<(EpochRecord, EpochOutput)> {
+        let mark = self.journal.mark();
+        let before = self.counts();
         let mut heard = vec![Heard::default(); self.sources.len()];
-        let mut deltas = Vec::with_capacity(self.sources.len());
+        let mut deltas = Vec::with_capacity(self.sources.len() + self.own_inputs.len());
         let mut messages = input.messages.into_iter();
         for (position, heard) in heard.iter_mut().enumerate() {
             let (delta, said) = self.take_in(position, messages.next().unwrap_or_default())?;
@@ -188,12 +185,23 @@ impl Engine {
                 table.apply(delta).map_err(engine_error)?;
             }
         }
+        self.note_epoch(&record, &before);
+        for &table in &self.own_inputs {
+            deltas.push(self.journal.delta(table, mark)?);
+        }
         let output = self.circuit.step(&deltas, record.watermark_us).map_err(engine_error)?;
         self.note_errors(output.errors);
         let stamp = Stamp { epoch: record.epoch, clock: record.clock_us, watermark: record.watermark_us };
         let (changed, changes) = self.bring_up_to_date(&output.jobs, watched)?;
-        self.epochs.push(record.clone());
         Ok((record, EpochOutput { stamp, changes, changed }))
+    }
+
+    /// Notes the epoch and what became of its events; `before` is what was counted before it.
+    fn note_epoch(&mut self, record: &EpochRecord, before: &[SourceCounts]) {
+        for ((definition, source), before) in self.pipeline.sources.iter().zip(&self.sources).zip(before) {
+            self.journal.intake(record.epoch, &definition.name, source.counts.since(before));
+        }
+        self.journal.epoch(record.clone());
     }
 
     /// Decodes one source's messages and takes the rows in.
@@ -205,69 +213,64 @@ impl Engine {
         }
         let mut rejections = Vec::new();
         for message in &messages {
-            let known = rejections.len();
             let rows = source.decoder.decode(message, &mut rejections);
-            source.counts.read += rows as u64 + (rejections.len() - known) as u64;
-            for rejection in rejections.drain(known..) {
-                source.counts.dead_letters += 1;
-                self.dead_letters.push(dead_letter(&definition.name, message, rejection));
+            source.counts.read += (rows + rejections.len()) as u64;
+            source.counts.dead_letters += rejections.len() as u64;
+            for letter in dead_letters(&definition.name, &source.decoder, message, std::mem::take(&mut rejections)) {
+                self.journal.dead_letter(letter);
             }
         }
         let rows = source.decoder.finish();
-        let taken = source.intake.take(&rows).map_err(engine_error)?;
+        let admitted = source.intake.admit(&rows).map_err(engine_error)?;
         let places = positions(&rows).map_err(engine_error)?;
-        for &row in &taken.conflicts {
-            let letter = places.get(row).and_then(|&place| conflict(&definition.name, place, &messages));
-            self.dead_letters.extend(letter);
+        let conflicts = admitted.conflicts.iter().filter_map(|&row| places.get(row).copied());
+        for letter in conflicting(&definition.name, &source.decoder, conflicts, &messages) {
+            self.journal.dead_letter(letter);
         }
-        source.counts.duplicate += taken.duplicates.len() as u64;
-        source.counts.dead_letters += taken.conflicts.len() as u64;
-        self.settle_time(position, taken.delta, taken.accepted)
+        source.counts.duplicate += admitted.duplicates.len() as u64;
+        source.counts.dead_letters += admitted.conflicts.len() as u64;
+        let (accepted, heard) = self.settle_time(position, admitted.rows)?;
+        let delta = self.sources[position].intake.accept(&accepted).map_err(engine_error)?;
+        Ok((delta, heard))
     }
 
-    /// Judges lateness, and takes from the accepted rows what they say of time.
-    fn settle_time(&mut self, position: usize, delta: Delta, accepted: u64) -> Result<(Delta, Heard)> {
+    /// Judges lateness row by row, in stream order; returns the rows that are accepted, and what they say of time.
+    fn settle_time(&mut self, position: usize, rows: RecordBatch) -> Result<(RecordBatch, Heard)> {
         let definition = &self.pipeline.sources[position];
         let source = &mut self.sources[position];
+        let received = timestamps(&rows, "_received_at")?;
+        let heard = Heard { newest: None, received: newest(&received, &|_| true), rows: rows.num_rows() > 0 };
         let Some(event_time) = &definition.event_time else {
-            source.counts.accepted += accepted;
-            let received = newest(&timestamps(delta.batch(), "_received_at")?, &|_| true);
-            return Ok((delta, Heard { received, rows: accepted > 0, ..Heard::default() }));
+            source.counts.accepted += rows.num_rows() as u64;
+            return Ok((rows, heard));
         };
-        let times = timestamp_column(delta.batch().column(event_time.column))?;
-        let received = timestamps(delta.batch(), "_received_at")?;
-        let counts = when_holds(source.when.as_ref(), delta.batch())?;
+        let times = timestamp_column(rows.column(event_time.column))?;
+        let counts = when_holds(source.when.as_ref(), &rows)?;
         let satisfies = |row: usize| counts.as_ref().is_none_or(|counts| counts.is_valid(row) && counts.value(row));
-        let mut on_time: Vec<bool> = Vec::with_capacity(delta.len());
-        for row in 0..delta.len() {
+        let mut on_time: Vec<bool> = Vec::with_capacity(rows.num_rows());
+        for row in 0..rows.num_rows() {
             let time = times.is_valid(row).then(|| times.value(row));
             let at = received.is_valid(row).then(|| received.value(row));
-            let appears = delta.weights().get(row).is_some_and(|&weight| weight > 0);
-            let behind = appears && source.judge.judge(time, satisfies(row), at, event_time.lateness);
+            let behind = source.judge.judge(time, satisfies(row), at, event_time.lateness);
             on_time.push(!behind || definition.late == Late::Apply);
         }
-        let heard = Heard {
-            newest: newest(&times, &|row| on_time[row] && satisfies(row)),
-            received: newest(&received, &|_| true),
-            rows: accepted > 0,
-        };
-        let late = on_time.iter().filter(|&&on_time| !on_time).count() as u64;
-        source.counts.accepted += accepted.saturating_sub(late);
-        source.counts.late += late;
+        let heard = Heard { newest: newest(&times, &|row| on_time[row] && satisfies(row)), ..heard };
+        let late = on_time.iter().filter(|&&on_time| !on_time).count();
+        source.counts.accepted += (rows.num_rows() - late) as u64;
+        source.counts.late += late as u64;
         if late == 0 {
-            return Ok((delta, heard));
+            return Ok((rows, heard));
         }
         if definition.late == Late::Divert {
-            let places = positions(delta.batch()).map_err(engine_error)?;
-            let rows = places.into_iter().enumerate().filter(|&(row, _)| !on_time[row]);
-            self.late.extend(rows.map(|(row, (sequence, index))| LateRow {
-                source: Arc::clone(&definition.name),
-                sequence,
-                index,
-                event_time: times.is_valid(row).then(|| times.value(row)),
-            }));
+            let places = positions(&rows).map_err(engine_error)?;
+            for (row, (sequence, index)) in places.into_iter().enumerate().filter(|&(row, _)| !on_time[row]) {
+                let event_time = times.is_valid(row).then(|| times.value(row));
+                self.journal.late(LateRow { source: Arc::clone(&definition.name), sequence, index, event_time });
+            }
         }
-        Ok((delta.filter(&BooleanArray::from(on_time)).map_err(engine_error)?, heard))
+        let accepted = filter_record_batch(&rows, &BooleanArray::from(on_time))
+            .map_err(|error| Error::caused(ErrorKind::Internal, "setting late rows apart", error))?;
+        Ok((accepted, heard))
     }
 
     fn note_errors(&mut self, errors: Vec<ErrorRow>) {
@@ -294,16 +297,16 @@ impl Engine {
             if table.key().is_empty() {
                 continue;
             }
-            let states = table.states_of(delta.batch()).map_err(engine_error)?;
-            let settled = [&key_texts(&states.present, table.key())?, &key_texts(&states.gone, &all(&states.gone))?]
-                .into_iter()
-                .flatten()
-                .cloned()
-                .collect::<BTreeSet<_>>();
-            self.ambiguous[job].retain(|key| !settled.contains(key));
-            self.ambiguous[job].extend(key_texts(&states.ambiguous, &all(&states.ambiguous))?);
+            let keys = table.touched_keys(delta.batch()).map_err(engine_error)?;
+            let ambiguous = &mut self.ambiguous[job];
+            if !ambiguous.is_empty() {
+                let settled: BTreeSet<_> = key_texts(&keys.settled().map_err(engine_error)?)?.into_iter().collect();
+                ambiguous.retain(|key| !settled.contains(key));
+            }
+            ambiguous.extend(key_texts(&keys.ambiguous().map_err(engine_error)?)?);
             if watched.contains(&job) {
-                changes.push((job, KeyedChanges { present: states.present, gone: states.gone }));
+                let present = keys.present().map_err(engine_error)?;
+                changes.push((job, KeyedChanges { present, gone: keys.gone().map_err(engine_error)? }));
             }
         }
         Ok((changed, changes))
@@ -321,7 +324,7 @@ impl Engine {
 
     /// The number of the last epoch; 0 before the first.
     pub fn epoch(&self) -> Epoch {
-        self.epochs.last().map_or(Epoch(0), |record| record.epoch)
+        self.journal.epochs().last().map_or(Epoch(0), |record| record.epoch)
     }
 
     /// The clock of the last epoch.
@@ -353,7 +356,7 @@ impl Engine {
 
     /// The logged epochs.
     pub fn epochs(&self) -> &[EpochRecord] {
-        &self.epochs
+        self.journal.epochs()
     }
 
     /// What became of each source's events.
@@ -383,7 +386,7 @@ impl Engine {
         let batches = table.batches().map_err(engine_error)?;
         let rows = arrow::compute::concat_batches(table.schema(), &batches)
             .map_err(|error| Error::caused(ErrorKind::Internal, "putting a table together", error))?;
-        Ok(table.states_of(&rows).map_err(engine_error)?.present)
+        table.touched_keys(&rows).and_then(|keys| keys.present()).map_err(engine_error)
     }
 
     /// The rows of a job's table. `job` is a position in the circuit.
@@ -416,12 +419,7 @@ impl Engine {
                 FailedRow { job, expression, reason, row, count }
             })
             .collect();
-        Ok(vec![
-            super::system_tables::dead_letters(&self.dead_letters)?,
-            super::system_tables::errors(&errors)?,
-            super::system_tables::late(&self.late)?,
-            super::system_tables::epochs(&self.epochs)?,
-        ])
+        self.journal.tables(&errors)
     }
 }
 
@@ -471,37 +469,62 @@ fn newest(times: &TimestampMicrosecondArray, counts: &dyn Fn(usize) -> bool) -> 
     (0..times.len()).filter(|&row| times.is_valid(row) && counts(row)).map(|row| times.value(row)).max()
 }
 
-fn dead_letter(source: &Arc<str>, message: &RawMessage, rejection: Rejection) -> DeadLetter {
-    DeadLetter { source: Arc::clone(source), message: message.clone(), rejection }
-}
-
-/// The dead letter of a row whose key is known with other content.
-fn conflict(source: &Arc<str>, place: (i64, i64), messages: &[RawMessage]) -> Option<DeadLetter> {
-    let (sequence, index) = (u64::try_from(place.0).ok()?, u32::try_from(place.1).ok()?);
-    let position = messages.binary_search_by_key(&sequence, |message| message.sequence).ok()?;
-    let rejection = Rejection {
-        index,
-        place: String::new(),
-        rule: "ID_CONFLICT",
-        reason: "an event with the same key and other content was accepted before".to_owned(),
+/// The dead letters of one message's events.
+fn dead_letters(
+    source: &Arc<str>,
+    decoder: &Decoder,
+    message: &RawMessage,
+    rejections: Vec<Rejection>,
+) -> Vec<DeadLetter> {
+    if rejections.is_empty() {
+        return Vec::new();
+    }
+    let indexes: Vec<u32> = rejections.iter().map(|rejection| rejection.index).collect();
+    let bodies = decoder.event_bodies(message, &indexes);
+    let letter = |(rejection, body)| DeadLetter {
+        source: Arc::clone(source),
+        message: RawMessage { body, ..message.clone() },
+        rejection,
     };
-    Some(dead_letter(source, messages.get(position)?, rejection))
+    rejections.into_iter().zip(bodies).map(letter).collect()
 }
 
-fn all(batch: &RecordBatch) -> Vec<usize> {
-    (0..batch.num_columns()).collect()
+/// The dead letters of rows, by their places in stream order, whose keys are known with other content.
+fn conflicting(
+    source: &Arc<str>,
+    decoder: &Decoder,
+    places: impl Iterator<Item = (i64, i64)>,
+    messages: &[RawMessage],
+) -> Vec<DeadLetter> {
+    let mut of_message: BTreeMap<usize, Vec<Rejection>> = BTreeMap::new();
+    for (sequence, index) in places {
+        let (Ok(sequence), Ok(index)) = (u64::try_from(sequence), u32::try_from(index)) else { continue };
+        if let Ok(position) = messages.binary_search_by_key(&sequence, |message| message.sequence) {
+            of_message.entry(position).or_default().push(Rejection {
+                index,
+                place: String::new(),
+                rule: "ID_CONFLICT",
+                reason: "an event with the same key and other content was accepted before".to_owned(),
+            });
+        }
+    }
+    let letters = of_message
+        .into_iter()
+        .filter_map(|(position, rejections)| Some(dead_letters(source, decoder, messages.get(position)?, rejections)));
+    letters.flatten().collect()
 }
 
 /// Keys as text, for reports.
-fn key_texts(rows: &RecordBatch, key: &[usize]) -> Result<Vec<String>> {
+fn key_texts(keys: &RecordBatch) -> Result<Vec<String>> {
     let options = arrow::util::display::FormatOptions::default().with_null("null");
-    let columns = key
+    let columns = keys
+        .columns()
         .iter()
-        .map(|&column| arrow::util::display::ArrayFormatter::try_new(rows.column(column).as_ref(), &options))
+        .map(|column| arrow::util::display::ArrayFormatter::try_new(column.as_ref(), &options))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Error::caused(ErrorKind::Internal, "showing a key", error))?;
     let text = |row: usize| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join(", ");
-    Ok((0..rows.num_rows()).map(text).collect())
+    Ok((0..keys.num_rows()).map(text).collect())
 }
 
 fn engine_error(error: datafusion::error::DataFusionError) -> Error {

@@ -24,6 +24,9 @@ pub struct SourceCounts {
 pub struct SourceReport {
     /// Its name.
     pub source: String,
+    /// Whether its rows are master data: the latest of each key.
+    #[serde(default)]
+    pub upsert: bool,
     /// The first sequence that was not read yet.
     pub next: u64,
     /// The first sequence after everything that the input held when it was last asked; none if it never was.
@@ -40,9 +43,9 @@ pub struct JobReport {
     pub job: String,
     /// Rows in its table.
     pub rows: u64,
-    /// Rows that an expression failed on.
+    /// Rows that an expression failed on, or that have a null in the job's key.
     pub errors: u64,
-    /// Keys that stand for several rows, or have a null in them: not published.
+    /// Keys that stand for several rows: not published.
     pub ambiguous_keys: u64,
 }
 
@@ -67,7 +70,30 @@ pub struct StatusReport {
     pub jobs: Vec<JobReport>,
 }
 
+impl StatusReport {
+    /// Events read of all sources, without rows of master data.
+    pub fn events_read(&self) -> u64 {
+        self.sources.iter().filter(|source| !source.upsert).map(|source| source.counts.read).sum()
+    }
+
+    /// Rows of master data read: those of upsert sources.
+    pub fn master_data_read(&self) -> u64 {
+        self.sources.iter().filter(|source| source.upsert).map(|source| source.counts.read).sum()
+    }
+}
+
 impl SourceCounts {
+    /// What was counted since `before`.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            read: self.read - before.read,
+            accepted: self.accepted - before.accepted,
+            duplicate: self.duplicate - before.duplicate,
+            late: self.late - before.late,
+            dead_letters: self.dead_letters - before.dead_letters,
+        }
+    }
+
     /// Whether every event that was read ended in exactly one counted place.
     pub fn add_up(&self) -> bool {
         self.accepted + self.duplicate + self.late + self.dead_letters == self.read

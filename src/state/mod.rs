@@ -13,4 +13,4 @@ pub use delta::Delta;
 pub(crate) use delta::{relabel, with_rows};
 pub use hash::hash_rows;
 pub(crate) use hash::normalise_zero;
-pub use table::{KeyStates, Table};
+pub use table::{Table, TouchedKeys};

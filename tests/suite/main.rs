@@ -4,11 +4,16 @@
 
 mod aggregates;
 mod commands;
+mod demo;
 mod end_to_end;
 mod error_rows;
 mod intake;
+mod keys;
+mod late;
 mod layout;
 mod oracle;
+mod own_tables;
+mod packed;
 mod sql_errors;
 mod program;
 mod restart;

@@ -27,6 +27,17 @@ pub(super) trait Exact: Copy + Ord {
     fn magnitude(self) -> Option<Self> {
         if self < Self::of(0) { Self::of(0).minus(self) } else { Some(self) }
     }
+
+    /// The quotient by a positive divisor, rounded half away from zero; none on overflow.
+    fn divide_half_up(self, divisor: Self) -> Option<Self> {
+        let (quotient, rest) = self.divide(divisor)?;
+        let rest = rest.magnitude()?;
+        // `2 × rest >= divisor`, without the product.
+        if rest < divisor.minus(rest)? {
+            return Some(quotient);
+        }
+        if self < Self::of(0) { quotient.minus(Self::of(1)) } else { quotient.plus(Self::of(1)) }
+    }
 }
 
 impl Exact for i128 {

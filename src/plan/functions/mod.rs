@@ -12,6 +12,7 @@ use datafusion::logical_expr::{DocSection, ScalarUDF};
 
 mod arguments;
 mod calendar;
+mod convert_uom;
 mod exact;
 mod local_date;
 mod percent_encode;
@@ -23,6 +24,7 @@ mod zones;
 #[cfg(test)]
 mod testing;
 
+pub use convert_uom::ConvertUom;
 pub use local_date::LocalDate;
 pub use percent_encode::PercentEncode;
 pub use round_money::RoundMoney;
@@ -32,6 +34,7 @@ pub use within_tolerance::WithinTolerance;
 /// All functions, in the order of their names, to be registered in every session: circuit, `query` and oracle.
 pub fn all() -> Vec<Arc<ScalarUDF>> {
     vec![
+        Arc::new(ScalarUDF::from(ConvertUom::new())),
         Arc::new(ScalarUDF::from(LocalDate::new())),
         Arc::new(ScalarUDF::from(PercentEncode::new())),
         Arc::new(ScalarUDF::from(RoundMoney::new())),

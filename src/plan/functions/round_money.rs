@@ -104,14 +104,7 @@ fn rounded<T: Exact>(amount: Scaled<T>, digits: u32) -> Option<i128> {
 /// The unscaled value at `digits` behind the point, or at the amount's own scale if that is smaller.
 fn half_up<T: Exact>(amount: Scaled<T>, digits: u32) -> Option<T> {
     let Some(extra @ 1..) = amount.scale.checked_sub(digits) else { return Some(amount.value) };
-    let unit = T::power_of_ten(extra)?;
-    let (quotient, rest) = amount.value.divide(unit)?;
-    let rest = rest.magnitude()?;
-    // `2 × rest >= unit`, without the product.
-    if rest < unit.minus(rest)? {
-        return Some(quotient);
-    }
-    if amount.value < T::of(0) { quotient.minus(T::of(1)) } else { quotient.plus(T::of(1)) }
+    amount.value.divide_half_up(T::power_of_ten(extra)?)
 }
 
 /// How many digits behind the point the currency has in ISO 4217.
