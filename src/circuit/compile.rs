@@ -44,7 +44,7 @@ pub struct CompiledJob {
 /// Why a plan could not be compiled.
 pub(super) enum Problem {
     /// The author has to write it otherwise.
-    Refused(Refusal),
+    Refused(Box<Refusal>),
     /// DataFusion can't compile an expression.
     Failed(DataFusionError),
 }
@@ -57,7 +57,7 @@ impl From<DataFusionError> for Problem {
 
 impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
-        Self::Refused(refusal)
+        Self::Refused(Box::new(refusal))
     }
 }
 

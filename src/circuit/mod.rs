@@ -138,8 +138,11 @@ impl Circuit {
     /// Takes the changes of the sources, in the order of [`compile`]'s tables, and the epoch's watermark. A watermark
     /// below the last one counts as the last one: it never falls.
     ///
+    /// What fails on a row, and a group whose values can't be expressed, is an error row of the output.
+    ///
     /// # Errors
-    /// What an aggregate can't express (a sum beyond its type); the circuit must not be stepped again after that.
+    /// A limit (2^32 rows or groups, sums of more than 128 bits) or a broken invariant; the circuit must not be stepped again
+    /// after that.
     pub fn step(&mut self, sources: &[Delta], watermark: Option<Micros>) -> Result<StepOutput> {
         let watermark = watermark.max(self.watermark);
         let mut context =

@@ -156,7 +156,7 @@ impl Engine {
     /// whose keyed changes are wanted.
     ///
     /// # Errors
-    /// `Limit` where a result leaves its type, `Internal` for a broken invariant: the engine must not be used after that.
+    /// `Limit` where a state outgrows what can be counted, `Internal` for a broken invariant: the engine must not be used after that.
     pub fn run_epoch(
         &mut self,
         mut record: EpochRecord,

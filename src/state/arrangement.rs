@@ -310,11 +310,15 @@ impl Arrangement {
         let positions: arrow::array::UInt32Array = going.iter().map(|&row| u32::try_from(row).ok()).collect();
         let leaving = arrow::compute::take_record_batch(delta.batch(), &positions)?;
         let leaving_bytes = self.converter.convert_columns(leaving.columns())?;
-        for (position, &row) in going.iter().enumerate() {
+        let held = self.newest_equal(&going, key_hashes, row_hashes, &leaving_bytes)?;
+        for ((position, &row), mut known) in going.iter().enumerate().zip(held) {
             let mut left = -delta.weights()[row];
             while left > 0 {
                 let wanted = leaving_bytes.row(position);
-                let found = self.find_equal(key_hashes[row], row_hashes[row], wanted.data())?;
+                let found = match known.take().filter(|&id| self.weight(id) > 0) {
+                    Some(id) => Some(id),
+                    None => self.find_equal(key_hashes[row], row_hashes[row], wanted.data())?,
+                };
                 let Some(id) = found else {
                     return Err(DataFusionError::Internal("a row goes that an arrangement does not hold".to_owned()));
                 };
@@ -322,6 +326,34 @@ impl Arrangement {
             }
         }
         Ok(())
+    }
+
+    /// For each row that goes the newest live row with its hashes, if it is equal: nearly always the right one. All of them
+    /// are compared at once; [`Arrangement::find_equal`] looks for the others, one by one.
+    fn newest_equal(
+        &self,
+        going: &[usize],
+        key_hashes: &[u64],
+        row_hashes: &[u64],
+        wanted: &arrow::row::Rows,
+    ) -> Result<Vec<Option<RowId>>> {
+        let newest = |row: &usize| {
+            let bucket = self.index.find(key_hashes[*row], |bucket| bucket.hash == key_hashes[*row])?;
+            let same_hash = |id: &&RowId| {
+                let (chunk, offset) = self.locate(**id);
+                self.chunks[chunk].hashes[offset] == row_hashes[*row]
+            };
+            bucket.rows.as_slice().iter().rev().find(same_hash).copied()
+        };
+        let candidates: Vec<Option<RowId>> = going.iter().map(newest).collect();
+        let found: Vec<RowId> = candidates.iter().flatten().copied().collect();
+        let held = self.converter.convert_columns(self.gather(&found)?.columns())?;
+        let mut held = held.iter();
+        let equal = |(position, candidate): (usize, Option<RowId>)| {
+            let candidate = candidate?;
+            held.next().is_some_and(|held| held == wanted.row(position)).then_some(candidate)
+        };
+        Ok(candidates.into_iter().enumerate().map(equal).collect())
     }
 
     /// A live row with this key hash whose bytes are `wanted`.
