@@ -163,13 +163,11 @@ pub(crate) async fn keep(
             changes.push(subscribe(&broker, &filter_of(subject)).await?);
         }
     }
-    if let Some(kept) = &kept {
-        kept.write(home)?;
-    }
-    let invitation = invitation(home, kept.is_some());
+    // Told to `--send-proof` once all pipelines are where they were.
+    let invitation = Arc::new((invitation(home, kept.is_some()), kept));
     let behind = Arc::new(AtomicUsize::new(played.len()));
     let runs = played.into_iter().map(|Played { pipeline, epoch }| {
-        let (behind, invitation) = (Arc::clone(&behind), invitation.clone());
+        let (behind, invitation, folder) = (Arc::clone(&behind), Arc::clone(&invitation), home.to_owned());
         let mut arrived = false;
         let options = RunOptions {
             home: home.to_owned(),
@@ -181,7 +179,7 @@ pub(crate) async fn keep(
                 if !arrived && report.epoch >= epoch {
                     arrived = true;
                     if behind.fetch_sub(1, Ordering::SeqCst) == 1 {
-                        complain(&invitation);
+                        invite(&folder, &invitation.0, invitation.1.as_ref());
                     }
                 }
             }),
@@ -200,6 +198,14 @@ pub(crate) async fn keep(
         tracing::debug!(%error, "nothing was kept");
     }
     ended
+}
+
+/// Says that all is up, to people and to `--send-proof`.
+fn invite(home: &Path, invitation: &str, kept: Option<&Kept>) {
+    match kept.map_or(Ok(()), |kept| kept.write(home)) {
+        Ok(()) => complain(invitation),
+        Err(error) => complain(&format!("error: {}", error.chain())),
+    }
 }
 
 fn invitation(home: &Path, proof: bool) -> String {

@@ -19,7 +19,7 @@ fn a_proof_that_is_sent_to_the_demo_closes_the_exception_and_lets_the_trigger_ou
     });
     let sent = sent.expect("it was sent").text();
     for expected in
-        ["It is blocked because", "pod.received", "exceptions.revoked", "triggers.appeared", "ready_to_invoice"]
+        ["(OVER_ORDER, QTY_OVER)", "pod.received", "exceptions.revoked", "triggers.appeared", "ready_to_invoice"]
     {
         assert!(sent.contains(expected), "`{expected}` is not in:\n{sent}");
     }
