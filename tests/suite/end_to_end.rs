@@ -108,13 +108,15 @@ fn limits_of_each_side_and_by_quantity_are_those_of_the_reference_data() {
     let expected = script("scripts/independent/inventory_reconciliation.py", &[Path::new("--tolerances"), &limits]);
     let expected: Value = serde_json::from_slice(&expected).expect("JSON");
     let expected = expected["inventory_reconciliation"].as_object().expect("positions");
-    let found = setting.query(
-        "SELECT concat_ws('/', site, sku, lot, stock_type), within_tolerance FROM inventory_reconciliation",
-    );
+    let found = setting
+        .query("SELECT concat_ws('/', site, sku, lot, stock_type), within_tolerance FROM inventory_reconciliation");
     let found: Vec<(&str, &str)> = found.lines().skip(1).filter_map(|line| line.split_once(',')).collect();
     assert_eq!(found.len(), expected.len());
     for (position, tolerable) in &found {
         assert_eq!(expected[*position]["within_tolerance"].to_string(), *tolerable, "{position}");
     }
-    assert!(found.iter().any(|(_, tolerable)| *tolerable == "true") && found.iter().any(|(_, tolerable)| *tolerable == "false"));
+    assert!(
+        found.iter().any(|(_, tolerable)| *tolerable == "true")
+            && found.iter().any(|(_, tolerable)| *tolerable == "false")
+    );
 }
