@@ -25,7 +25,7 @@ sys.path.insert(0, str(ROOT / "scripts" / "independent"))
 from inventory_conversion import reference  # noqa: E402
 from inventory_conversion.derived import Ledger, erp_stock_ndjson, erp_stock_rows  # noqa: E402
 from inventory_conversion.injected import inject  # noqa: E402
-from inventory_conversion.log import VENDOR_MANAGED, WAREHOUSE, InventoryLog, sku  # noqa: E402
+from inventory_conversion.log import LEDGER, OPENING, VENDOR_MANAGED, WAREHOUSE, InventoryLog, sku  # noqa: E402
 from inventory_conversion.observed import observed_events  # noqa: E402
 from inventory_conversion.text import event_text, time_text  # noqa: E402
 from inventory_reconciliation import EVENT_FILES, Reference, expected, text, worked_out  # noqa: E402
@@ -157,7 +157,7 @@ def unexplained(log, folder):
     promised = worked_out(events, counts, data)["available_to_promise"]
     to_come = {}
     for event in log.inbound_orders:
-        for item, quantity in log.change(event.event_id, "Planning System").items():
+        for item, quantity in log.change(event.event_id, LEDGER).items():
             to_come[item] = to_come.get(item, 0) + quantity
     for receipt in log.receipts:
         for item, quantity in log.change(receipt.event.event_id, WAREHOUSE).items():
@@ -167,9 +167,44 @@ def unexplained(log, folder):
         found = promised[f"{reference.site_of(name)}/{name}"]["available_to_promise"]
         if text(account["planned"] - to_come.get(item, 0)) != found:
             problems.append(f"{name}: the ledger has {account}, to come {to_come.get(item, 0)}, may be promised {found}")
-    if any(log.change(event, VENDOR_MANAGED).keys() & log.change("init", "Planning System").keys() for event in log.times):
+    if any(log.change(event, VENDOR_MANAGED).keys() & log.change(OPENING, LEDGER).keys() for event in log.times):
         problems.append("vendor-owned stock has a planning side")
     return problems
+
+
+def untrue(log):
+    """What data/README.md tells of the planning ledger and is not so."""
+    first_picks, second_picks = {}, set()
+    for pick in log.picks:
+        if first_picks.setdefault(pick.order_id, pick) is not pick:
+            second_picks.add(pick.order_id)
+    more = {pick.order_id: log.change(pick.event.event_id, LEDGER) for pick in log.picks if log.change(pick.event.event_id, LEDGER)}
+    of_first = {order for order, pick in first_picks.items() if log.change(pick.event.event_id, LEDGER)}
+    below, falls, balances = set(), [], {}
+    for _, item, account, quantity in sorted(Ledger(log).postings):
+        if account == "planned":
+            balances[item] = balances.get(item, 0) + quantity
+            if balances[item] < 0 and item not in below:
+                below.add(item)
+                falls.append(item)
+            elif balances[item] >= 0:
+                below.discard(item)
+    physical, lowest = {}, 0
+    for event, point in sorted(log.changes, key=lambda key: log.times.get(key[0], log.opened_at)):
+        if point != LEDGER:
+            for item, quantity in log.change(event, point).items():
+                physical[point, item] = physical.get((point, item), 0) + quantity
+                lowest = min(lowest, physical[point, item])
+    told = {
+        "70 picks take a box more, all in the first of two": len(more) == 70
+        and all(change == {"Box": -1} for change in more.values()) and of_first == second_picks == set(more),
+        "four falls below zero, all of one item": falls == ["Brake Cable (2)"] * 4,
+        "physical stock never below zero": lowest == 0,
+        "cancelled orders never touch the ledger": not any(
+            log.change(order.register.event_id, LEDGER) for order in log.orders if order.cancel
+        ),
+    }
+    return [f"not so: {claim}" for claim, holds in told.items() if not holds]
 
 
 def named_employees(folder):
@@ -195,7 +230,7 @@ def check():
         shipped = sorted(path.name for path in OUTPUT.iterdir())
         same, _, _ = filecmp.cmpfiles(folder, OUTPUT, written, shallow=False)
         problems = [f"{name}: differs" for name in sorted({*written, *shipped} - set(same))]
-        problems += unmet(faults, folder) + unexplained(log, folder) + named_employees(folder)
+        problems += unmet(faults, folder) + unexplained(log, folder) + untrue(log) + named_employees(folder)
     if readme_with(faults.cases) != README.read_text(encoding="utf-8"):
         problems.append("README.md: the table of cases differs")
     return problems
