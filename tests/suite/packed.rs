@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use crate::oracle::Random;
 use crate::program::{Setting, same_tables};
-use crate::shipped_data::{events, in_repository, lines_of};
+use crate::shipped_data::{ORDERS, events, in_repository};
 use crate::support::Nats;
 
 /// What a message carries.
@@ -115,7 +115,7 @@ fn told(setting: &Setting) -> (Value, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn packed_events_give_the_tables_and_counts_that_single_ones_give_also_over_a_restart() {
     // Those with faults come a second time, so that there are duplicates too.
-    let faulty = lines_of("injected.ndjson");
+    let faulty = ORDERS.lines_of("injected.ndjson");
     let events: Vec<String> = events().into_iter().take(6_000).chain(faulty.iter().chain(&faulty).cloned()).collect();
     let single = Nats::start().await;
     single.stream("MILESTONES", &["milestones.>"]).await;
