@@ -17,7 +17,7 @@ use super::explain::{diagnose, explain};
 use super::place::{blank_comments_and_strings, first_code};
 use super::size::too_large;
 use super::statement::{second_statement, statements, table_places};
-use super::system::table_name;
+use super::system::{SYSTEM_SCHEMA, table_name};
 
 /// Under which name the text of a query is shown.
 pub const QUERY_PATH: &str = "query";
@@ -126,9 +126,9 @@ fn unknown_tables(
     let places = table_places(statement, &file.text);
     let mut problems = Diagnostics::default();
     for reference in references {
-        let name = match reference.catalog() {
-            Some(_) => reference.to_string(),
-            None => table_name(&reference),
+        let name = match (reference.catalog(), reference.schema()) {
+            (None, None | Some("public" | SYSTEM_SCHEMA)) => table_name(&reference),
+            _ => reference.to_string(),
         };
         let is_function = reference.schema().is_none() && state.table_functions().contains_key(&name);
         if is_function || tables.iter().any(|table| *table.name == *name) {
@@ -145,7 +145,8 @@ fn unknown_tables(
                 "run the pipeline again: it has changed since".to_owned(),
             ),
             None => {
-                let names = tables.iter().map(|table| &*table.name);
+                let mut names: Vec<&str> = tables.iter().map(|table| &*table.name).collect();
+                names.sort_unstable();
                 (format!("there is no table `{name}`"), suggest(&name, names))
             }
         };

@@ -124,7 +124,7 @@ fn a_query_that_is_wrong_or_no_query_ends_with_2() {
             "error: there is no column `nothing` here\n --> query:1:8\n  |\n1 | SELECT nothing FROM events\n  |        ^^^^^^^\n",
         ),
         ("SELECT * FROM shipment_stat", "error: there is no table `shipment_stat`\n --> query:1:15\n"),
-        ("SELECT * FROM shipment_stat", "= help: did you mean `shipment_state`? valid are `events`, "),
+        ("SELECT * FROM shipment_stat", "= help: did you mean `shipment_state`? valid are `customers`, "),
         ("SELECT * FROM milepost.dead_leters", "did you mean `milepost.dead_letters`?"),
         ("SELECT * FROM milestones", "error: `milestones` can't be queried: the rows of a source without `upsert`"),
         ("SELECT * FROM reporting.events", "there is no table `reporting.events`"),

@@ -45,7 +45,7 @@ fn check(content_type: &str, body: &str, expected: &[Result<&str, (&str, &str)>]
     // Sent again alone with the same headers, each comes to the same.
     for ((_, outcome), body) in found.iter().zip(&bodies) {
         let again = events(&mut decoder, &packed(content_type, body.to_string()));
-        let rule = |outcome: &Outcome| outcome.as_ref().map(Clone::clone).map_err(|(_, rule)| *rule);
+        let rule = |outcome: &Outcome| outcome.clone().map_err(|(_, rule)| rule);
         assert_eq!(again.iter().map(|(_, again)| rule(again)).collect::<Vec<_>>(), [rule(outcome)], "{body}");
     }
 }
@@ -191,7 +191,7 @@ proptest! {
             let indexes: Vec<usize> = packed.iter().map(|(index, _)| *index as usize).collect();
             prop_assert_eq!(indexes, (0..bodies.len()).collect::<Vec<_>>());
             for ((_, packed), alone) in packed.iter().zip(&alone) {
-                let rule = |outcome: &Outcome| outcome.as_ref().map(Clone::clone).map_err(|(_, rule)| *rule);
+                let rule = |outcome: &Outcome| outcome.clone().map_err(|(_, rule)| rule);
                 prop_assert_eq!(rule(packed), rule(alone), "{}", &body);
             }
         }
