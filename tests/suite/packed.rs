@@ -80,7 +80,9 @@ async fn publish_packed(nats: &Nats, contract: &Arc<Contract>, events: &[String]
         let count = usize::try_from(1 + random.below(most)).expect("small").min(rest.len());
         let (packed, left) = rest.split_at(count);
         rest = left;
-        let form = [Form::One, Form::Array, Form::Lines, Form::Arrow].into_iter().nth(random.below(4) as usize);
+        let form = [Form::One, Form::Array, Form::Lines, Form::Arrow]
+            .into_iter()
+            .nth(usize::try_from(random.below(4)).expect("small"));
         let (content_type, body) = pack(&form.expect("one of four"), contract, packed);
         let mut headers = HeaderMap::new();
         let kind = match content_type {
