@@ -7,6 +7,7 @@ mod end_to_end;
 mod error_rows;
 mod intake;
 mod layout;
+mod object_store;
 mod oracle;
 mod sql_errors;
 mod program;
