@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the environment may choose a case")]
 
 mod commands;
+mod demo;
 mod end_to_end;
 mod error_rows;
 mod intake;

@@ -59,6 +59,13 @@ pub(crate) fn milepost(arguments: &[&str]) -> Said {
     command(arguments).output().expect("the program can be started").into()
 }
 
+/// Runs the program in the background, until something ends it.
+pub(crate) fn start(arguments: &[&str]) -> Running {
+    let mut command = command(arguments);
+    let process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program can be started");
+    Running { process: Some(process) }
+}
+
 /// A pipeline file with a home of its own, and how its sources are overridden.
 pub(crate) struct Setting {
     pub(crate) home: TempDir,
@@ -124,10 +131,7 @@ impl Setting {
 
     /// The same in the background, until something ends it.
     pub(crate) fn start(&self) -> Running {
-        let mut command = command(&strs(&self.run_arguments(&[])));
-        let process =
-            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program can be started");
-        Running { process: Some(process) }
+        start(&strs(&self.run_arguments(&[])))
     }
 
     /// The rows of a SELECT as CSV.
