@@ -12,4 +12,5 @@ pub use arrangement::{Arrangement, Match, NullKeys, RowId};
 pub use delta::Delta;
 pub(crate) use delta::{relabel, with_rows};
 pub use hash::hash_rows;
-pub use table::{KeyStates, Table};
+pub(crate) use hash::normalise_zero;
+pub use table::{Table, TouchedKeys};
