@@ -1,7 +1,7 @@
 //! When a micro-batch closes.
 //!
-//! The law: a batch closes when it is full (messages or bytes), when its first message has waited long enough, or when the
-//! sources have nothing more now; never empty. Time is an argument, counted from any fixed moment of the process, so
+//! The law: a batch closes when it is full (events or bytes), when its first message has waited long enough, or when the
+//! sources have nothing more now; never empty. A message is taken whole, however many events it carries. Time is an argument, counted from any fixed moment of the process, so
 //! the same calls give the same batches. What a batch contains never shows in a table (batch equivalence), so closing early
 //! or late is only a matter of delay and cost.
 
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::definition::pipeline::BatchLimits;
 
-/// The most bytes that a batch takes before it closes, whatever its number of messages: 64 MiB. One read may go beyond it.
+/// The most bytes that a batch takes before it closes, whatever its number of events: 64 MiB. One read may go beyond it.
 pub const BATCH_BYTES_MAX: usize = 64 << 20;
 
 /// The batch that is being filled.
@@ -23,7 +23,7 @@ pub const BATCH_BYTES_MAX: usize = 64 << 20;
 #[derive(Debug)]
 pub struct OpenBatch {
     limits: BatchLimits,
-    messages: usize,
+    events: usize,
     bytes: usize,
     first_at: Option<Duration>,
 }
@@ -40,7 +40,7 @@ pub enum Supply {
 /// Why a batch closes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Closing {
-    /// It has as many messages or bytes as it may.
+    /// It has as many events or bytes as it may.
     Full,
     /// Its first message has waited `max_wait`.
     Waited,
@@ -49,25 +49,25 @@ pub enum Closing {
 }
 
 impl OpenBatch {
-    /// An empty batch. Limits of zero messages count as one.
+    /// An empty batch. Limits of zero events count as one.
     pub fn new(limits: BatchLimits) -> Self {
-        Self { limits, messages: 0, bytes: 0, first_at: None }
+        Self { limits, events: 0, bytes: 0, first_at: None }
     }
 
-    /// How many more messages the batch takes, at most; zero: call [`OpenBatch::close`].
+    /// How many more events the batch takes, at most; zero: call [`OpenBatch::close`].
     pub fn room(&self) -> usize {
         if self.bytes >= BATCH_BYTES_MAX {
             return 0;
         }
-        self.limits.max_rows.max(1).saturating_sub(self.messages)
+        self.limits.max_rows.max(1).saturating_sub(self.events)
     }
 
     /// Counts what was read at `now`. Nothing read changes nothing.
-    pub fn add(&mut self, messages: usize, bytes: usize, now: Duration) {
-        if messages == 0 {
+    pub fn add(&mut self, events: usize, bytes: usize, now: Duration) {
+        if events == 0 {
             return;
         }
-        self.messages += messages;
+        self.events += events;
         self.bytes += bytes;
         self.first_at.get_or_insert(now);
     }
@@ -108,11 +108,11 @@ mod tests {
         Duration::from_millis(millis)
     }
 
-    /// Adds (messages, at) in turn, then asks at `now`.
+    /// Adds (events, at) in turn, then asks at `now`.
     fn check(added: &[(usize, u64)], supply: Supply, now: u64, expected: Option<Closing>) {
         let mut batch = OpenBatch::new(LIMITS);
-        for (messages, time) in added {
-            batch.add(*messages, 300 * messages, at(*time));
+        for (events, time) in added {
+            batch.add(*events, 300 * events, at(*time));
         }
         assert_eq!(batch.close(supply, at(now)), expected, "{added:?} at {now}");
     }
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_fill_a_batch_as_messages_do() {
+    fn bytes_fill_a_batch_as_events_do() {
         let mut batch = OpenBatch::new(LIMITS);
         batch.add(1, BATCH_BYTES_MAX - 1, at(0));
         assert_eq!(batch.room(), 2);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn limit_of_no_messages_still_lets_one_through() {
+    fn limit_of_no_events_still_lets_one_through() {
         let mut batch = OpenBatch::new(BatchLimits { max_rows: 0, ..LIMITS });
         assert_eq!(batch.room(), 1);
         batch.add(1, 300, at(0));

@@ -49,7 +49,8 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome {
     };
     tracing::info!(pipeline = %pipeline.name, home = %options.home.display(), "runs");
     let report = Box::pin(driver::run(pipeline, options, stop_signal()?)).await?;
-    tracing::info!(epoch = report.epoch, read = events(&report), "ended");
+    let (events, master_data) = (report.events_read(), report.master_data_read());
+    tracing::info!(epoch = report.epoch, events, master_data, "ended");
     Ok(())
 }
 
@@ -97,15 +98,12 @@ fn line(report: &StatusReport) -> String {
         report.sources.iter().map(|source| source.end.unwrap_or(source.next).saturating_sub(source.next)).sum();
     let bad: u64 = report.sources.iter().map(|source| source.counts.dead_letters).sum();
     format!(
-        "epoch {}, {} events read, {behind} behind, {bad} dead letters, watermark {}",
+        "epoch {}, {} events and {} rows of master data read, {behind} messages behind, {bad} dead letters, watermark {}",
         report.epoch,
-        events(report),
+        report.events_read(),
+        report.master_data_read(),
         status::instant(report.watermark_us)
     )
-}
-
-fn events(report: &StatusReport) -> u64 {
-    report.sources.iter().map(|source| source.counts.read).sum()
 }
 
 #[expect(clippy::disallowed_methods, reason = "decides when a line is logged, and nothing else")]

@@ -178,7 +178,7 @@ impl Decoder {
         match self.take_apart(message) {
             Err(_) | Ok(Events::One) => indexes.iter().map(|_| whole()).collect(),
             Ok(Events::Parts(parts)) => {
-                let part = |index| parts.get(position(index)).map(|part| message.body.slice_ref(part));
+                let part = |index| parts.get(position(index)).map(|part| alone(message, part));
                 indexes.iter().map(|index| part(index).unwrap_or_else(whole)).collect()
             }
             Ok(Events::Rows(batches)) => {
@@ -261,6 +261,15 @@ impl Decoder {
         self.system.append(place);
         self.rows += 1;
         Ok(())
+    }
+}
+
+/// An event of a message as a message: a part of the body, unless that, sent with the same headers, would be taken apart.
+fn alone(message: &RawMessage, part: &[u8]) -> Bytes {
+    let json = matches!(Encoding::of(message), Ok(Encoding::Json));
+    match part {
+        [b'[', ..] if json => [b"[", part, b"]"].concat().into(),
+        part => message.body.slice_ref(part),
     }
 }
 

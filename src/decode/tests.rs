@@ -9,6 +9,7 @@ use super::*;
 use crate::definition::contract::{Column, Condition, Kind, Value};
 
 mod csv;
+mod packed;
 mod traps;
 
 pub(super) fn column(name: &str, kind: Kind) -> Column {

@@ -252,7 +252,7 @@ pub(crate) static PARQUET_SINK: Shape = Shape {
 pub(crate) static BATCH: Shape = Shape {
     what: "`batch`",
     fields: &[
-        field("max_rows", Form::Integer(1, BATCH_ROWS_MAX), Need::Optional, "Messages in a batch, at most; 16384."),
+        field("max_rows", Form::Integer(1, BATCH_ROWS_MAX), Need::Optional, "Events in a batch, at most; 16384."),
         field("max_wait", Form::Duration, Need::Optional, "How long the first row of a batch waits, at most; `100ms`."),
     ],
     later: &[],

@@ -218,7 +218,7 @@ pub enum SinkTarget {
 /// When a micro-batch closes; also when the sources run dry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchLimits {
-    /// Messages in a batch, at most.
+    /// Events in a batch, at most; a message of many events is taken whole.
     pub max_rows: usize,
     /// How long the first row of a batch waits, at most.
     pub max_wait: Duration,

@@ -235,7 +235,7 @@ impl Driver {
                     continue;
                 }
                 let limit = ReadLimit { messages: room, before: None, wait: Duration::ZERO };
-                let read = match input.source.read(limit).await {
+                let read = match input.read(limit).await {
                     Ok(read) => read,
                     // What was taken of the other sources goes on; the fault shows again at the next turn.
                     Err(_) if !gathered.is_empty() => return Ok(gathered),
@@ -267,7 +267,7 @@ impl Driver {
             .iter_mut()
             .enumerate()
             .filter(|(_, input)| !input.ended)
-            .map(|(position, input)| async move { (position, input.source.read(limit).await) }.boxed())
+            .map(|(position, input)| async move { (position, input.read(limit).await) }.boxed())
             .collect();
         if waiting.is_empty() {
             futures::future::select(self.stop.clone(), tokio::time::sleep(IDLE_WAIT).boxed()).await;
@@ -466,8 +466,9 @@ impl Driver {
         let counts = self.shared.lock().counts();
         let reports = self.inputs.iter().zip(counts).map(|(input, counts)| SourceReport {
             source: input.name.to_string(),
-            next: input.next,
-            end: (input.goal > 0).then_some(input.goal.max(input.next)),
+            upsert: input.upsert,
+            next: input.position(),
+            end: (input.goal > 0).then_some(input.goal.max(input.position())),
             counts,
         });
         *self.shared.positions.lock().unwrap_or_else(PoisonError::into_inner) = reports.collect();

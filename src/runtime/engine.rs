@@ -212,21 +212,19 @@ impl Engine {
         }
         let mut rejections = Vec::new();
         for message in &messages {
-            let known = rejections.len();
             let rows = source.decoder.decode(message, &mut rejections);
-            source.counts.read += rows as u64 + (rejections.len() - known) as u64;
-            for rejection in rejections.drain(known..) {
-                source.counts.dead_letters += 1;
-                self.journal.dead_letter(dead_letter(&definition.name, message, rejection));
+            source.counts.read += (rows + rejections.len()) as u64;
+            source.counts.dead_letters += rejections.len() as u64;
+            for letter in dead_letters(&definition.name, &source.decoder, message, std::mem::take(&mut rejections)) {
+                self.journal.dead_letter(letter);
             }
         }
         let rows = source.decoder.finish();
         let taken = source.intake.take(&rows).map_err(engine_error)?;
         let places = positions(&rows).map_err(engine_error)?;
-        for &row in &taken.conflicts {
-            if let Some(letter) = places.get(row).and_then(|&place| conflict(&definition.name, place, &messages)) {
-                self.journal.dead_letter(letter);
-            }
+        let conflicts = taken.conflicts.iter().filter_map(|&row| places.get(row).copied());
+        for letter in conflicting(&definition.name, &source.decoder, conflicts, &messages) {
+            self.journal.dead_letter(letter);
         }
         source.counts.duplicate += taken.duplicates.len() as u64;
         source.counts.dead_letters += taken.conflicts.len() as u64;
@@ -471,21 +469,49 @@ fn newest(times: &TimestampMicrosecondArray, counts: &dyn Fn(usize) -> bool) -> 
     (0..times.len()).filter(|&row| times.is_valid(row) && counts(row)).map(|row| times.value(row)).max()
 }
 
-fn dead_letter(source: &Arc<str>, message: &RawMessage, rejection: Rejection) -> DeadLetter {
-    DeadLetter { source: Arc::clone(source), message: message.clone(), rejection }
+/// The dead letters of one message's events.
+fn dead_letters(
+    source: &Arc<str>,
+    decoder: &Decoder,
+    message: &RawMessage,
+    rejections: Vec<Rejection>,
+) -> Vec<DeadLetter> {
+    if rejections.is_empty() {
+        return Vec::new();
+    }
+    let indexes: Vec<u32> = rejections.iter().map(|rejection| rejection.index).collect();
+    let bodies = decoder.event_bodies(message, &indexes);
+    let letter = |(rejection, body)| DeadLetter {
+        source: Arc::clone(source),
+        message: RawMessage { body, ..message.clone() },
+        rejection,
+    };
+    rejections.into_iter().zip(bodies).map(letter).collect()
 }
 
-/// The dead letter of a row whose key is known with other content.
-fn conflict(source: &Arc<str>, place: (i64, i64), messages: &[RawMessage]) -> Option<DeadLetter> {
-    let (sequence, index) = (u64::try_from(place.0).ok()?, u32::try_from(place.1).ok()?);
-    let position = messages.binary_search_by_key(&sequence, |message| message.sequence).ok()?;
-    let rejection = Rejection {
-        index,
-        place: String::new(),
-        rule: "ID_CONFLICT",
-        reason: "an event with the same key and other content was accepted before".to_owned(),
-    };
-    Some(dead_letter(source, messages.get(position)?, rejection))
+/// The dead letters of rows, by their places in stream order, whose keys are known with other content.
+fn conflicting(
+    source: &Arc<str>,
+    decoder: &Decoder,
+    places: impl Iterator<Item = (i64, i64)>,
+    messages: &[RawMessage],
+) -> Vec<DeadLetter> {
+    let mut of_message: BTreeMap<usize, Vec<Rejection>> = BTreeMap::new();
+    for (sequence, index) in places {
+        let (Ok(sequence), Ok(index)) = (u64::try_from(sequence), u32::try_from(index)) else { continue };
+        if let Ok(position) = messages.binary_search_by_key(&sequence, |message| message.sequence) {
+            of_message.entry(position).or_default().push(Rejection {
+                index,
+                place: String::new(),
+                rule: "ID_CONFLICT",
+                reason: "an event with the same key and other content was accepted before".to_owned(),
+            });
+        }
+    }
+    let letters = of_message
+        .into_iter()
+        .filter_map(|(position, rejections)| Some(dead_letters(source, decoder, messages.get(position)?, rejections)));
+    letters.flatten().collect()
 }
 
 /// Keys as text, for reports.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::OpenBatch;
-use crate::decode::Format;
+use crate::decode::{Format, event_count_hint};
 use crate::definition::pipeline::{Identity, Input, Pipeline};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::connect::Broker;
@@ -22,11 +22,13 @@ pub(super) struct InputState {
     pub(super) name: Arc<str>,
     pub(super) upsert: bool,
     pub(super) file: bool,
-    /// The first sequence that was not taken yet.
+    /// The first sequence that was not taken yet; 0 before anything was.
     pub(super) next: Sequence,
     /// Where reading is caught up, as of the start.
     pub(super) goal: Sequence,
     pub(super) ended: bool,
+    /// What was read and had no room in its batch.
+    held: Option<Read>,
 }
 
 pub(super) async fn open_inputs(pipeline: &Pipeline, broker: Option<&Broker>) -> Result<Vec<InputState>> {
@@ -53,6 +55,7 @@ pub(super) async fn open_inputs(pipeline: &Pipeline, broker: Option<&Broker>) ->
             next: 0,
             goal: 0,
             ended: false,
+            held: None,
         });
     }
     Ok(inputs)
@@ -79,7 +82,8 @@ impl Gathered {
         self.ranges.iter().all(Option::is_none)
     }
 
-    /// Takes a read into the batch, and moves the input's position behind it.
+    /// Takes a read into the batch, as far as there is room, and moves the input's position behind it. A message is not split:
+    /// the last one may carry more events than there was room for. The rest is what the input gives next.
     pub(super) fn absorb(
         &mut self,
         position: usize,
@@ -88,6 +92,7 @@ impl Gathered {
         batch: &mut OpenBatch,
         now: Duration,
     ) {
+        let (read, events) = input.take(read, batch.room());
         let first = read.messages.first().map_or(read.next, |first| first.sequence);
         let start = if input.next == 0 { first } else { input.next };
         input.ended = read.rest == Rest::End;
@@ -98,13 +103,33 @@ impl Gathered {
         if read.messages.is_empty() {
             return;
         }
-        batch.add(read.messages.len(), read.messages.iter().map(|message| message.body.len()).sum(), now);
+        batch.add(events, read.messages.iter().map(|message| message.body.len()).sum(), now);
         range.get_or_insert(SequenceRange { start, end: read.next }).end = read.next;
         messages.extend(read.messages);
     }
 }
 
 impl InputState {
+    /// The next messages: first those that were held back.
+    pub(super) async fn read(&mut self, limit: ReadLimit) -> Result<Read> {
+        match self.held.take() {
+            Some(held) => Ok(held),
+            None => self.source.read(limit).await,
+        }
+    }
+
+    /// What of a read has room, and how many events that is. The rest is held back.
+    fn take(&mut self, read: Read, room: usize) -> (Read, usize) {
+        let (fitting, held, events) = split(read, room);
+        self.held = held;
+        (fitting, events)
+    }
+
+    /// The first sequence that was not taken yet, also before anything was.
+    pub(super) fn position(&self) -> Sequence {
+        if self.next == 0 { self.source.position().unwrap_or(1) } else { self.next }
+    }
+
     /// An upsert source that has not been read to the end that it had at the start.
     pub(super) fn lags_as_master_data(&self) -> bool {
         self.upsert && !self.ended && (self.file || self.next < self.goal)
@@ -137,7 +162,77 @@ impl InputState {
     }
 }
 
+/// The messages of a read whose events have room, at least one, the others, and how many events the former carry, as far
+/// as is known before they are decoded.
+fn split(mut read: Read, room: usize) -> (Read, Option<Read>, usize) {
+    let mut events = 0;
+    let mut fitting = 0;
+    for message in &read.messages {
+        let count = event_count_hint(message);
+        if fitting > 0 && events + count > room {
+            break;
+        }
+        events += count;
+        fitting += 1;
+    }
+    let held = read.messages.split_off(fitting);
+    let (Some(last), [_, ..]) = (read.messages.last(), held.as_slice()) else {
+        return (read, None, events);
+    };
+    let next = last.sequence + 1;
+    let held = Read { messages: held, next: read.next, rest: read.rest };
+    (Read { messages: read.messages, next, rest: Rest::More }, Some(held), events)
+}
+
 /// How many messages of a logged range are read at once.
 const RERUN_MESSAGES_MAX: usize = 65_536;
 /// How long a logged range waits for its next message.
 const RERUN_WAIT: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A message that says it is lines, with so many of them; without headers where it is one event.
+    fn message(sequence: Sequence, events: usize) -> RawMessage {
+        let headers = match events {
+            1 => Vec::new(),
+            _ => vec![("Content-Type".to_owned(), "application/x-ndjson".to_owned())],
+        };
+        RawMessage {
+            stream: "S".into(),
+            sequence,
+            subject: "s".into(),
+            received_at: None,
+            headers,
+            body: "{}\n".repeat(events).into(),
+        }
+    }
+
+    /// Splits messages of so many events each, at sequences 3, 5, 7 and on; (sequences that fit, next, events, sequences held).
+    fn check(events: &[usize], room: usize, fitting: &[Sequence], next: Sequence, count: usize, held: &[Sequence]) {
+        let messages: Vec<_> = (3..).step_by(2).zip(events).map(|(at, events)| message(at, *events)).collect();
+        let end = 100;
+        let sequences = |read: &Read| read.messages.iter().map(|message| message.sequence).collect::<Vec<_>>();
+        let (read, rest, found) = split(Read { messages, next: end, rest: Rest::End }, room);
+        assert_eq!((sequences(&read).as_slice(), read.next, found), (fitting, next, count), "{events:?} in {room}");
+        match rest {
+            Some(rest) => {
+                assert_eq!((sequences(&rest).as_slice(), rest.next, rest.rest), (held, end, Rest::End));
+                assert_eq!(read.rest, Rest::More);
+            }
+            None => assert_eq!((held.len(), read.rest), (0, Rest::End)),
+        }
+    }
+
+    #[test]
+    fn a_batch_takes_whole_messages_as_long_as_their_events_have_room() {
+        check(&[], 10, &[], 100, 0, &[]);
+        check(&[1, 1, 1], 10, &[3, 5, 7], 100, 3, &[]);
+        check(&[1, 1, 1], 2, &[3, 5], 6, 2, &[7]);
+        check(&[4, 4, 4], 10, &[3, 5], 6, 8, &[7]);
+        check(&[4, 20, 1], 10, &[3], 4, 4, &[5, 7]);
+        check(&[20, 1], 10, &[3], 4, 20, &[5]);
+        check(&[20], 10, &[3], 100, 20, &[]);
+    }
+}

@@ -24,6 +24,9 @@ pub struct SourceCounts {
 pub struct SourceReport {
     /// Its name.
     pub source: String,
+    /// Whether its rows are master data: the latest of each key.
+    #[serde(default)]
+    pub upsert: bool,
     /// The first sequence that was not read yet.
     pub next: u64,
     /// The first sequence after everything that the input held when it was last asked; none if it never was.
@@ -65,6 +68,18 @@ pub struct StatusReport {
     pub sources: Vec<SourceReport>,
     /// In the order of dependence.
     pub jobs: Vec<JobReport>,
+}
+
+impl StatusReport {
+    /// Events read of all sources, without rows of master data.
+    pub fn events_read(&self) -> u64 {
+        self.sources.iter().filter(|source| !source.upsert).map(|source| source.counts.read).sum()
+    }
+
+    /// Rows of master data read: those of upsert sources.
+    pub fn master_data_read(&self) -> u64 {
+        self.sources.iter().filter(|source| source.upsert).map(|source| source.counts.read).sum()
+    }
 }
 
 impl SourceCounts {

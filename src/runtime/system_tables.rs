@@ -10,6 +10,7 @@ use arrow::array::{
 };
 
 use crate::checkpoint::EpochRecord;
+use crate::decode::readable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{BatchTable, SystemTable};
 use crate::state::Delta;
@@ -178,7 +179,7 @@ fn dead_letters(letters: &[DeadLetter]) -> Vec<ArrayRef> {
         text(&|letter| letter.rejection.place.clone()),
         text(&|letter| letter.rejection.reason.clone()),
         text(&headers),
-        text(&|letter| String::from_utf8_lossy(&letter.message.body).into_owned()),
+        text(&|letter| readable(&letter.message)),
         Arc::new(bodies),
     ]
 }

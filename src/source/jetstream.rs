@@ -409,6 +409,10 @@ impl Source for JetStreamSource {
         self.read_on(limit).boxed()
     }
 
+    fn position(&self) -> Option<Sequence> {
+        Some(self.next)
+    }
+
     fn seek(&mut self, next: Sequence) -> BoxFuture<'_, Result<()>> {
         self.seek_to(next).boxed()
     }

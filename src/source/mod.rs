@@ -26,6 +26,11 @@ pub trait Source: Send {
     /// beyond `limit.before`. Waits for the first message no longer than `limit.wait`.
     fn read(&mut self, limit: ReadLimit) -> BoxFuture<'_, Result<Read>>;
 
+    /// The first sequence that the next read looks at; none where only that read will tell.
+    fn position(&self) -> Option<Sequence> {
+        None
+    }
+
     /// Goes on from `next` instead, the first sequence to be read.
     fn seek(&mut self, next: Sequence) -> BoxFuture<'_, Result<()>>;
 

@@ -12,6 +12,7 @@ mod layout;
 mod object_store;
 mod oracle;
 mod own_tables;
+mod packed;
 mod sql_errors;
 mod program;
 mod restart;
