@@ -14,16 +14,16 @@ use futures::future::{BoxFuture, select_all};
 
 use crate::batch::{OpenBatch, Supply};
 use crate::checkpoint::{EpochLog, EpochRecord, HomeLock, InputRange};
-use crate::decode::Format;
 use crate::definition::pipeline::{Clock, Input, Pipeline, SinkTarget};
 use crate::diagnostic::Diagnostics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::connect::connect;
-use crate::source::{Read, ReadLimit, Rest};
+use crate::source::file::absent;
+use crate::source::{Read, ReadLimit, Rest, TakenPart};
 use crate::types::{Epoch, Micros};
 
 use super::engine::{Engine, EpochInput, EpochOutput};
-use super::inputs::{Gathered, InputState, open_inputs};
+use super::inputs::{Gathered, InputState, add_range, open_inputs};
 use super::outlets::{self, ChangeOutlet, TableOutlet, state_directory};
 use super::report::{SourceReport, StatusReport};
 use super::shared::{Shared, blocking, write_status};
@@ -72,14 +72,39 @@ impl From<Diagnostics> for RunFailure {
 /// All problems of the definition, or what the environment or the data made impossible.
 pub async fn run(
     pipeline: Arc<Pipeline>,
-    options: RunOptions,
+    mut options: RunOptions,
     stop: BoxFuture<'static, ()>,
 ) -> Result<StatusReport, RunFailure> {
+    let missing = absent(&pipeline).await;
+    if !missing.errors.is_empty() {
+        return Err(missing.errors.into());
+    }
+    for warning in missing.warnings.0 {
+        tracing::warn!("{}", warning.message);
+    }
+    let stop = stop.shared();
+    loop {
+        match Box::pin(run_once(&pipeline, options, stop.clone())).await? {
+            Ended::Finished(report) => return Ok(report),
+            Ended::Anew(again) => options = again,
+        }
+    }
+}
+
+/// How a run ended.
+enum Ended {
+    /// As it should; how the pipeline stands then.
+    Finished(StatusReport),
+    /// What was read is not as it was, and all is to be read again, under these options. The epoch log is empty.
+    Anew(RunOptions),
+}
+
+async fn run_once(pipeline: &Arc<Pipeline>, options: RunOptions, stop: Stop) -> Result<Ended, RunFailure> {
+    let pipeline = Arc::clone(pipeline);
     let directory = state_directory(&options.home, &pipeline.name);
     let broker = if needs_broker(&pipeline, options.publish) { Some(connect(&options.nats).await?) } else { None };
-    let mut inputs = open_inputs(&pipeline, broker.as_ref()).await?;
-    let formats: Vec<Format> = inputs.iter().map(|input| input.format.clone()).collect();
-    let engine = Engine::new(Arc::clone(&pipeline), &formats).await?;
+    let mut inputs = open_inputs(&pipeline, broker.as_ref(), &directory).await?;
+    let engine = Engine::new(Arc::clone(&pipeline), &[]).await?;
     let jobs = engine.circuit().jobs().to_vec();
     let tables = outlets::open_tables(&pipeline, &jobs, &options.home)?;
     let lock = HomeLock::take(&directory)?;
@@ -98,14 +123,15 @@ pub async fn run(
         positions: Mutex::new(Vec::new()),
     });
     let listening = listen(&directory, Arc::clone(&shared) as Arc<dyn Responder>)?;
-    let stop = stop.shared();
     let mut driver =
         Driver { pipeline, directory, inputs, shared, changes, tables, log, options, stop, published: false };
     let finished = driver.drive(records).await;
     drop(listening);
     drop(lock);
-    finished?;
-    Ok(driver.shared.status(false))
+    Ok(match finished? {
+        Course::Ended => Ended::Finished(driver.shared.status(false)),
+        Course::Anew => Ended::Anew(driver.options),
+    })
 }
 
 fn needs_broker(pipeline: &Pipeline, publish: bool) -> bool {
@@ -131,9 +157,29 @@ struct Driver {
     published: bool,
 }
 
+/// How the loop is left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Course {
+    /// For good.
+    Ended,
+    /// To begin again with an empty log.
+    Anew,
+}
+
 impl Driver {
-    async fn drive(&mut self, records: Vec<EpochRecord>) -> Result<()> {
-        let records = self.known_records(records)?;
+    async fn drive(&mut self, records: Vec<EpochRecord>) -> Result<Course> {
+        if self.take_up(&records).await? == Course::Anew {
+            return Ok(Course::Anew);
+        }
+        let driven = self.drive_on(records).await;
+        let changed = self.inputs.iter_mut().enumerate().find_map(|(at, input)| Some((at, input.changed.take()?)));
+        match changed {
+            Some(changed) => self.settle_changes(&[changed]),
+            None => driven.map(|()| Course::Ended),
+        }
+    }
+
+    async fn drive_on(&mut self, records: Vec<EpochRecord>) -> Result<()> {
         for record in records {
             if self.stopped() {
                 return self.finish().await;
@@ -141,7 +187,7 @@ impl Driver {
             self.rerun(record).await?;
         }
         for input in &mut self.inputs {
-            input.goal = input.source.end().await?;
+            input.goal = input.source.end().await?.unwrap_or(0);
         }
         let fresh = self.is_fresh()?;
         if fresh {
@@ -178,31 +224,43 @@ impl Driver {
         }
     }
 
-    /// The records that can be run again. State is rebuilt from the sources: where an upsert file has changed, from their
-    /// beginning.
-    fn known_records(&mut self, records: Vec<EpochRecord>) -> Result<Vec<EpochRecord>> {
-        for record in &records {
-            for taken in &record.inputs {
-                let Some(input) = self.inputs.iter().find(|input| *input.name == *taken.source) else {
-                    return Err(self.other_history(&taken.source, "is no longer in the pipeline"));
-                };
-                if input.identity == taken.identity {
-                    continue;
-                }
-                if input.file && input.upsert {
-                    tracing::warn!(source = %input.name, "an upsert file has changed: every source is read from its beginning");
-                    self.log.clear()?;
-                    return Ok(Vec::new());
-                }
-                return Err(self.other_history(&taken.source, "is not the file or stream that was read before"));
-            }
+    /// Brings the sources to where the log begins. State is rebuilt from them, so they must still give what they gave.
+    async fn take_up(&mut self, records: &[EpochRecord]) -> Result<Course> {
+        let mut taken: Vec<Vec<TakenPart>> = vec![Vec::new(); self.inputs.len()];
+        for range in records.iter().flat_map(|record| &record.inputs) {
+            let position = self.inputs.iter().position(|input| *input.name == *range.source);
+            let Some(parts) = position.and_then(|position| taken.get_mut(position)) else {
+                return Err(self.other_history(&range.source, "it is no longer in the pipeline"));
+            };
+            add_range(parts, &range.identity, range.range);
         }
-        Ok(records)
+        let mut changes = Vec::new();
+        for (position, (input, parts)) in self.inputs.iter_mut().zip(&taken).enumerate() {
+            changes.extend(input.source.resume(parts).await?.map(|changed| (position, changed)));
+        }
+        if changes.is_empty() { Ok(Course::Ended) } else { self.settle_changes(&changes) }
+    }
+
+    /// What was read is not as it was. Of upsert files that is how master data change, and everything is read again; what was
+    /// accepted of any other source must stay.
+    fn settle_changes(&mut self, changes: &[(usize, String)]) -> Result<Course> {
+        for (position, changed) in changes {
+            let input = self.inputs.get(*position).ok_or_else(|| Error::internal("no such input"))?;
+            if !(input.file && input.upsert) {
+                return Err(self.other_history(&input.name, changed));
+            }
+            tracing::warn!(
+                source = %input.name, changed = changed.split(';').next(),
+                "an upsert file has changed: every source is read from its beginning"
+            );
+        }
+        self.log.clear()?;
+        Ok(Course::Anew)
     }
 
     fn other_history(&self, source: &str, what: &str) -> Error {
         let doing = format!(
-            "source `{source}` {what}; to begin anew, give `--home` another folder or remove `{}`",
+            "source `{source}`: {what}; to begin anew, give `--home` another folder or remove `{}`",
             self.directory.display()
         );
         Error::new(ErrorKind::Definition, doing)
@@ -218,7 +276,7 @@ impl Driver {
     }
 
     fn caught_up(&self) -> bool {
-        self.inputs.iter().all(|input| input.ended || (!input.file && input.next >= input.goal))
+        self.inputs.iter().all(InputState::caught_up)
     }
 
     /// Reads what is there now, up to a batch; where nothing is, waits for the first rows, but not for ever. Upsert sources
@@ -241,7 +299,7 @@ impl Driver {
                     Err(_) if !gathered.is_empty() => return Ok(gathered),
                     Err(error) => return Err(error),
                 };
-                flowing |= read.rest == Rest::More && !read.messages.is_empty();
+                flowing |= read.rest == Rest::More && !(read.messages.is_empty() && read.rows.is_empty());
                 gathered.absorb(position, input, read, batch, now().duration_since(started));
             }
             let supply = if flowing { Supply::Flowing } else { Supply::Dry };
@@ -281,18 +339,18 @@ impl Driver {
 
     /// Steps an epoch of new input, makes it durable, and lets its effects out.
     async fn live_epoch(&mut self, gathered: Gathered, clock: Option<Micros>, ended: bool) -> Result<()> {
+        let range = |input: &InputState, taken: TakenPart| InputRange {
+            source: input.name.to_string(),
+            identity: taken.identity,
+            range: taken.range,
+        };
         let inputs = self
             .inputs
             .iter()
-            .zip(&gathered.ranges)
-            .filter_map(|(input, range)| range.map(|range| (input, range)))
-            .map(|(input, range)| InputRange {
-                source: input.name.to_string(),
-                identity: input.identity.clone(),
-                range,
-            })
+            .zip(gathered.taken)
+            .flat_map(|(input, taken)| taken.into_iter().map(|taken| range(input, taken)))
             .collect();
-        let input = EpochInput { messages: gathered.messages, clock, ended, close_at: None };
+        let input = EpochInput { messages: gathered.messages, rows: gathered.rows, clock, ended, close_at: None };
         self.epoch(inputs, input).await
     }
 
@@ -341,14 +399,16 @@ impl Driver {
 
     /// Runs a logged epoch again: the same ranges, the same clock; nothing leaves the process.
     async fn rerun(&mut self, record: EpochRecord) -> Result<()> {
-        let mut messages = vec![Vec::new(); self.inputs.len()];
+        let (mut messages, mut rows) = (vec![Vec::new(); self.inputs.len()], vec![Vec::new(); self.inputs.len()]);
         for taken in &record.inputs {
             let Some(position) = self.inputs.iter().position(|input| *input.name == *taken.source) else { continue };
-            messages[position] = self.inputs[position].read_range(taken.range).await?;
+            let (more_messages, more_rows) = self.inputs[position].read_range(taken.range).await?;
+            messages[position].extend(more_messages);
+            rows[position].extend(more_rows);
         }
         let watermark = record.watermark_us;
         let close_at = record.inputs.is_empty().then_some(record.watermark_us).flatten();
-        let input = EpochInput { messages, clock: record.clock_us, ended: record.ended, close_at };
+        let input = EpochInput { messages, rows, clock: record.clock_us, ended: record.ended, close_at };
         let (again, output) = self.step(record, input, Vec::new()).await?;
         if again.watermark_us != watermark {
             let doing = format!(
