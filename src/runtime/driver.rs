@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, select_all};
+use futures::future::{BoxFuture, join_all, select_all};
 
 use crate::batch::{OpenBatch, Supply};
 use crate::checkpoint::{EpochLog, EpochRecord, HomeLock, InputRange};
 use crate::decode::Format;
-use crate::definition::pipeline::{Clock, Input, Pipeline, SinkTarget};
+use crate::definition::pipeline::{Clock, Input, NatsSettings, Pipeline, SinkTarget};
 use crate::diagnostic::Diagnostics;
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::connect::connect;
+use crate::source::connect::{Broker, connect_with};
 use crate::source::{Read, ReadLimit, Rest};
 use crate::types::{Epoch, Micros};
 
@@ -33,8 +33,8 @@ use super::socket::{Responder, listen};
 pub struct RunOptions {
     /// Everything that is written lies under it.
     pub home: PathBuf,
-    /// The broker, for pipelines that use one.
-    pub nats: String,
+    /// How to reach the broker, for pipelines that use one.
+    pub nats: NatsSettings,
     /// Process what is there, then end.
     pub until_caught_up: bool,
     /// Whether change streams are published to.
@@ -76,8 +76,9 @@ pub async fn run(
     stop: BoxFuture<'static, ()>,
 ) -> Result<StatusReport, RunFailure> {
     let directory = state_directory(&options.home, &pipeline.name);
-    let broker = if needs_broker(&pipeline, options.publish) { Some(connect(&options.nats).await?) } else { None };
-    let mut inputs = open_inputs(&pipeline, broker.as_ref()).await?;
+    let broker = if needs_broker(&pipeline, options.publish) { Some(connect_with(&options.nats).await?) } else { None };
+    let explained = |error: Error| explained(broker.as_ref(), error);
+    let mut inputs = open_inputs(&pipeline, broker.as_ref()).await.map_err(explained)?;
     let formats: Vec<Format> = inputs.iter().map(|input| input.format.clone()).collect();
     let engine = Engine::new(Arc::clone(&pipeline), &formats).await?;
     let jobs = engine.circuit().jobs().to_vec();
@@ -85,7 +86,7 @@ pub async fn run(
     let lock = HomeLock::take(&directory)?;
     let (log, records) = EpochLog::open(&directory)?;
     let changes = match &broker {
-        Some(broker) if options.publish => outlets::open_changes(&pipeline, &jobs, broker).await?,
+        Some(broker) if options.publish => outlets::open_changes(&pipeline, &jobs, broker).await.map_err(explained)?,
         _ => Vec::new(),
     };
     for input in &mut inputs {
@@ -100,7 +101,7 @@ pub async fn run(
     let listening = listen(&directory, Arc::clone(&shared) as Arc<dyn Responder>)?;
     let stop = stop.shared();
     let mut driver =
-        Driver { pipeline, directory, inputs, shared, changes, tables, log, options, stop, published: false };
+        Driver { broker, pipeline, directory, inputs, shared, changes, tables, log, options, stop, published: false };
     let finished = driver.drive(records).await;
     drop(listening);
     drop(lock);
@@ -113,10 +114,19 @@ fn needs_broker(pipeline: &Pipeline, publish: bool) -> bool {
     streams || (publish && pipeline.sinks.iter().any(|sink| matches!(sink.target, SinkTarget::JetStream { .. })))
 }
 
+/// An error with what NATS complained about meanwhile.
+fn explained(broker: Option<&Broker>, error: Error) -> Error {
+    match broker {
+        Some(broker) => broker.explained(error),
+        None => error,
+    }
+}
+
 /// Resolves when the process is asked to end; any number of waits share it.
 type Stop = futures::future::Shared<BoxFuture<'static, ()>>;
 
 struct Driver {
+    broker: Option<Broker>,
     pipeline: Arc<Pipeline>,
     directory: PathBuf,
     inputs: Vec<InputState>,
@@ -396,6 +406,7 @@ impl Driver {
 
     /// A broken environment stops progress, says so, and is tried again; a run that is to end gives up.
     async fn wait_out(&self, error: Error) -> Result<()> {
+        let error = explained(self.broker.as_ref(), error);
         if error.kind() != ErrorKind::Unavailable || self.options.until_caught_up || self.stopped() {
             return Err(error);
         }
@@ -438,6 +449,7 @@ impl Driver {
 
     /// Writes every table and what `query` and `status` read when nothing runs.
     async fn finish(&mut self) -> Result<()> {
+        join_all(self.inputs.iter_mut().map(|input| input.source.close())).await;
         self.write_tables(&|_, _| true).await?;
         let (stamp, tables) = {
             let engine = self.shared.lock();

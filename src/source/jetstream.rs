@@ -26,7 +26,7 @@ use tokio::sync::watch;
 use super::connect::Broker;
 use super::delivery::Delivery;
 use super::feed::{Feed, Heard, OpenError};
-use super::stream_state::{StreamState, instant, sequence_at};
+use super::stream_state::{StreamState, concerns, instant, missing, sequence_at};
 use super::{Read, ReadLimit, Rest, Source};
 use crate::definition::pipeline::Start;
 use crate::error::{Error, ErrorKind, Result};
@@ -71,10 +71,14 @@ impl JetStreamSource {
     /// Opens `stream` at `start`, restricted to `subjects` (all of them where empty; `*` and `>` as in NATS).
     ///
     /// # Errors
-    /// `Definition` where there is no such stream, where its retention deletes what is read, where the broker refuses
-    /// the subjects, or where a `start` by sequence is not in the stream; `Unavailable` where the broker doesn't answer.
+    /// `Definition` where its retention deletes what is read, where the broker refuses the subjects, or where a `start` by
+    /// sequence is not in the stream; `Unavailable` where there is no such stream, or the broker doesn't answer.
     pub async fn open(broker: &Broker, stream: &str, subjects: &[String], start: Start) -> Result<Self> {
-        let state = StreamState::ask(broker, stream, subjects).await?;
+        let asked = StreamState::ask(broker, stream).await?;
+        let (state, settings) = asked.ok_or_else(|| missing(stream, subjects))?;
+        for concern in concerns(&settings) {
+            tracing::warn!(stream, "a stream that is read may lose messages: {concern}");
+        }
         let next = match start {
             Start::All => state.first,
             Start::Sequence(sequence) => {
@@ -292,15 +296,13 @@ impl JetStreamSource {
 
     /// What the stream says now, if it is still the one that was opened.
     async fn ask_state(&mut self) -> Result<StreamState> {
-        let asked = StreamState::ask(&self.broker, &self.stream, &self.subjects).await;
-        let state = asked.map_err(|error| match error.kind() {
-            ErrorKind::Definition => Error::caused(
-                ErrorKind::Corrupt,
-                format!("stream `{}` was deleted or changed while it was read", self.stream),
-                error,
-            ),
+        let corrupt = |what: &str| format!("stream `{}` was {what} while it was read", self.stream);
+        let asked = StreamState::ask(&self.broker, &self.stream).await;
+        let asked = asked.map_err(|error| match error.kind() {
+            ErrorKind::Definition => Error::caused(ErrorKind::Corrupt, corrupt("changed"), error),
             _ => error,
         })?;
+        let (state, _) = asked.ok_or_else(|| Error::new(ErrorKind::Corrupt, corrupt("deleted")))?;
         state.check_created(&self.stream, self.created_nanos)?;
         self.end_seen = self.end_seen.max(state.end);
         Ok(state)
@@ -426,6 +428,18 @@ impl Source for JetStreamSource {
         futures::future::ready(Ok(())).boxed()
     }
 
+    /// Deletes the consumer, which the broker would keep for two minutes.
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        async {
+            if let Some(feed) = self.feed.take()
+                && tokio::time::timeout(CLOSED_WITHIN, feed.close()).await.is_err()
+            {
+                tracing::debug!(stream = %self.stream, "the consumer is left to expire");
+            }
+        }
+        .boxed()
+    }
+
     /// The stream's name and creation time.
     fn identity(&mut self) -> BoxFuture<'_, Result<String>> {
         let identity = format!("{} created {}", self.stream, instant(self.created_nanos));
@@ -443,6 +457,8 @@ fn headers(map: &async_nats::HeaderMap) -> Vec<(String, String)> {
     headers
 }
 
+/// How long the end of a process waits for the broker to forget a consumer.
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 /// How long a read tries to reach the broker.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The first pause between two attempts.

@@ -8,7 +8,7 @@ mod delivery;
 mod feed;
 mod stream_state;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
 
 use crate::error::Result;
 use crate::types::{Micros, RawMessage, Sequence};
@@ -39,6 +39,11 @@ pub trait Source: Send {
 
     /// Tells the input that everything before `next` is taken care of, for its own lag figures only.
     fn acknowledge(&mut self, next: Sequence) -> BoxFuture<'_, Result<()>>;
+
+    /// Gives back what reading took of the input's own resources, as far as that is quick. Nothing is read after it.
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        futures::future::ready(()).boxed()
+    }
 
     /// Identifies what is read, so that a restart can tell that it is still the same: a stream's creation time, a
     /// file's path, size and digest.

@@ -4,7 +4,7 @@ use async_nats::datetime;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::stream::{Info, RetentionPolicy};
+use async_nats::jetstream::stream::{Config, DiscardPolicy, Info, RetentionPolicy, StorageType};
 
 use super::connect::Broker;
 use super::feed;
@@ -27,22 +27,30 @@ pub(super) struct StreamState {
 impl StreamState {
     /// Asks the broker.
     ///
+    /// None where there is no such stream.
+    ///
     /// # Errors
-    /// `Definition` where there is no such stream or where its retention deletes what is read; `Unavailable` where
-    /// the broker doesn't answer.
-    pub(super) async fn ask(broker: &Broker, stream: &str, subjects: &[String]) -> Result<Self> {
-        let handle = broker.jetstream().get_stream(stream).await.map_err(|error| match error.kind() {
-            GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                missing(stream, subjects)
+    /// `Definition` where its retention deletes what is read; `Unavailable` where the broker doesn't answer.
+    pub(super) async fn ask(broker: &Broker, stream: &str) -> Result<Option<(Self, Config)>> {
+        let handle = match broker.jetstream().get_stream(stream).await {
+            Ok(handle) => handle,
+            Err(error) => {
+                return match error.kind() {
+                    GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
+                    GetStreamErrorKind::EmptyName | GetStreamErrorKind::InvalidStreamName => {
+                        Err(Error::new(ErrorKind::Definition, format!("`{stream}` is not a stream name")))
+                    }
+                    _ => Err(Error::caused(
+                        ErrorKind::Unavailable,
+                        format!("asking for stream `{stream}`"),
+                        error.to_string(),
+                    )),
+                };
             }
-            GetStreamErrorKind::EmptyName | GetStreamErrorKind::InvalidStreamName => {
-                Error::new(ErrorKind::Definition, format!("`{stream}` is not a stream name"))
-            }
-            _ => Error::caused(ErrorKind::Unavailable, format!("asking for stream `{stream}`"), error.to_string()),
-        })?;
+        };
         let info = handle.cached_info();
         refuse_consuming_retention(stream, info)?;
-        Ok(Self::of(info))
+        Ok(Some((Self::of(info), info.config.clone())))
     }
 
     fn of(info: &Info) -> Self {
@@ -129,15 +137,46 @@ pub(super) fn instant(nanos: i128) -> String {
     chrono::DateTime::from_timestamp_nanos(nanos).to_rfc3339_opts(chrono::SecondsFormat::Nanos, true)
 }
 
-fn missing(stream: &str, subjects: &[String]) -> Error {
+/// The error of a stream that is not there.
+pub(super) fn missing(stream: &str, subjects: &[String]) -> Error {
     let subjects = if subjects.is_empty() { format!("{}.>", stream.to_lowercase()) } else { subjects.join(",") };
     Error::new(
-        ErrorKind::Definition,
+        ErrorKind::Unavailable,
         format!(
             "there is no stream `{stream}`; create it with `nats stream add {stream} --subjects \"{subjects}\" --storage file \
              --retention limits --defaults`"
         ),
     )
+}
+
+/// What of a stream's settings can remove messages that a restart has to read again, each with the way to mend it.
+pub(super) fn concerns(config: &Config) -> Vec<String> {
+    let name = &config.name;
+    let mut concerns = Vec::new();
+    if config.storage == StorageType::Memory {
+        concerns.push(format!(
+            "it is kept in memory, so a restart of the broker loses it; create `{name}` anew with `--storage file`"
+        ));
+    }
+    // A stream that refuses what is new when it is full loses nothing that it holds.
+    let makes_room = config.discard == DiscardPolicy::Old;
+    let limits = [
+        (!config.max_age.is_zero(), "max_age", "--max-age=0"),
+        (config.max_messages > 0 && makes_room, "max_msgs", "--max-msgs=-1"),
+        (config.max_bytes > 0 && makes_room, "max_bytes", "--max-bytes=-1"),
+        (
+            config.max_messages_per_subject > 0 && !(config.discard_new_per_subject && !makes_room),
+            "max_msgs_per_subject",
+            "--max-msgs-per-subject=-1",
+        ),
+    ];
+    for (_, setting, mend) in limits.into_iter().filter(|(limited, ..)| *limited) {
+        concerns.push(format!(
+            "`{setting}` removes messages, and those that a restart has to read again must still be there; \
+             `nats stream edit {name} {mend}` keeps them"
+        ));
+    }
+    concerns
 }
 
 fn refuse_consuming_retention(stream: &str, info: &Info) -> Result<()> {
@@ -182,6 +221,45 @@ mod tests {
                     assert_eq!(error.kind(), ErrorKind::Corrupt);
                     assert!(error.to_string().contains(text), "{error}");
                 }
+            }
+        }
+    }
+
+    /// A change of good settings, and what is said about it.
+    type Case = (fn(&mut Config), &'static [&'static str]);
+
+    #[test]
+    fn settings_that_remove_messages_are_told_with_the_command_that_mends_them() {
+        let cases: [Case; 9] = [
+            (|_| {}, &[]),
+            (|config| config.max_messages = -1, &[]),
+            (|config| config.storage = StorageType::Memory, &["`--storage file`"]),
+            (|config| config.max_age = std::time::Duration::from_secs(60), &["`nats stream edit S --max-age=0`"]),
+            (|config| config.max_messages = 10, &["`nats stream edit S --max-msgs=-1`"]),
+            (|config| config.max_bytes = 10, &["`nats stream edit S --max-bytes=-1`"]),
+            (|config| config.max_messages_per_subject = 1, &["`nats stream edit S --max-msgs-per-subject=-1`"]),
+            (
+                |config| {
+                    config.max_bytes = 10;
+                    config.discard = DiscardPolicy::New;
+                },
+                &[],
+            ),
+            (
+                |config| {
+                    config.max_bytes = 10;
+                    config.max_age = std::time::Duration::from_secs(60);
+                },
+                &["--max-age=0", "--max-bytes=-1"],
+            ),
+        ];
+        for (change, expected) in cases {
+            let mut config = Config { name: "S".to_owned(), ..Config::default() };
+            change(&mut config);
+            let found = concerns(&config);
+            assert_eq!(found.len(), expected.len(), "{found:?}");
+            for (found, expected) in found.iter().zip(expected) {
+                assert!(found.contains(expected), "{expected}: {found}");
             }
         }
     }

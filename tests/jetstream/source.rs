@@ -296,6 +296,21 @@ async fn a_deleted_consumer_is_replaced_where_it_ended() {
 }
 
 #[tokio::test]
+async fn a_source_that_is_closed_leaves_no_consumer_behind() {
+    let nats = Nats::start().await;
+    nats.stream("S", &["s"]).await;
+    nats.publish("s", bodies(0..10)).await;
+    let mut source = open(&nats, Start::All).await;
+    assert_eq!(source.position(), Some(1));
+    assert_eq!(read_all(&mut source, 10).await.len(), 10);
+    assert_eq!(source.position(), Some(11));
+    let stream = nats.broker.jetstream().get_stream("S").await.unwrap();
+    assert_eq!(stream.consumer_names().try_collect::<Vec<String>>().await.unwrap().len(), 1);
+    source.close().await;
+    assert_eq!(stream.consumer_names().try_collect::<Vec<String>>().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_stream_that_is_deleted_or_created_anew_while_it_is_read_is_noticed() {
     for recreated in [false, true] {
         let nats = Nats::start().await;
@@ -363,7 +378,7 @@ async fn messages_that_were_removed_before_they_were_read_are_an_error_and_not_a
 async fn what_cannot_be_read_is_refused_with_the_remedy() {
     let nats = Nats::start().await;
     let error = refusal(&nats, &["orders.>"], Start::All).await;
-    assert_eq!(error.kind(), ErrorKind::Definition);
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("create it with `nats stream add S --subjects \"orders.>\""), "{error}");
 
     nats.stream("S", &["s.>"]).await;

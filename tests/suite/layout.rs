@@ -36,7 +36,7 @@ const ALL_BEFORE_CLI: &[&str] =
     &["definition", "plan", "state", "circuit", "source", "decode", "batch", "sink", "checkpoint", "runtime"];
 
 /// The files that talk to NATS, files, processes and terminals; a folder stands for all files below it.
-const EDGES: [&str; 16] = [
+const EDGES: [&str; 17] = [
     "main.rs",
     "cli/",
     "runtime/driver.rs",
@@ -44,6 +44,7 @@ const EDGES: [&str; 16] = [
     "runtime/socket.rs",
     "definition/load.rs",
     "source/connect.rs",
+    "source/connect/",
     "source/feed.rs",
     "source/file.rs",
     "source/file/",
