@@ -5,11 +5,13 @@
 
 mod arrangement;
 mod delta;
+mod grouping;
 mod hash;
 mod table;
 
 pub use arrangement::{Arrangement, Match, NullKeys, RowId};
 pub use delta::Delta;
 pub(crate) use delta::{relabel, with_rows};
+pub use grouping::GroupKey;
 pub use hash::hash_rows;
-pub use table::{KeyStates, Table};
+pub use table::{KeyStates, Partition, Table};
