@@ -43,7 +43,7 @@ pub struct RawMessage {
     pub received_at: Option<Micros>,
     /// Headers in the order in which they came; none from files.
     pub headers: Vec<(String, String)>,
-    /// The payload: a JSON document, or one CSV record.
+    /// The payload: a JSON document, one CSV record, or many events, as the header `Content-Type` says.
     pub body: Bytes,
 }
 
@@ -52,7 +52,8 @@ pub struct RawMessage {
 pub struct Rejection {
     /// Which event of the message, from 0.
     pub index: u32,
-    /// A JSON pointer into the event (`/quantity`); empty for the whole; `byte 17` where the text is not JSON at all.
+    /// A JSON pointer into the event (`/quantity`); empty for the whole; `byte 17` where the text is not JSON at all;
+    /// `header Content-Type` where the message says wrongly what it is.
     pub place: String,
     /// The rule that was broken, a stable upper-case code such as `DUPLICATE_KEY` or `REQUIRED`.
     pub rule: &'static str,
@@ -65,7 +66,8 @@ pub struct Rejection {
 pub struct DeadLetter {
     /// The source that read it.
     pub source: Arc<str>,
-    /// The message it came in, whole.
+    /// The message that it came in. Of a message of many events the body is the event alone, in the same encoding, so that it
+    /// can be looked at and sent again with the same headers; all of it where the message could not be taken apart.
     pub message: RawMessage,
     /// What is wrong with it.
     pub rejection: Rejection,

@@ -176,7 +176,7 @@ fn master_data(contract: &Arc<Contract>, bodies: &[Bytes]) -> Delta {
         decoder.decode(&message, &mut rejections);
     }
     assert!(rejections.is_empty(), "{:?}", rejections.first());
-    let identity = Identity::Upsert { key: vec![0], order_by: None, deleted: None };
+    let identity = Identity::Upsert { key: vec![0], order_by: None, deleted: None, snapshot: None };
     let mut intake = Intake::new(contract, &identity).expect("an intake");
     intake.take(&decoder.finish()).expect("rows are taken in").delta
 }

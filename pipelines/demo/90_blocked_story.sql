@@ -31,5 +31,6 @@ SELECT concat(
   '. It is blocked because ', why, ' (', array_to_string(reasons, ', '), '). ',
   upper(substr(queue, 1, 1)), substr(queue, 2), ' must act by ', to_char(due_at, '%Y-%m-%d %H:%M'), ' UTC; ',
   regexp_replace(CAST(amount_blocked AS VARCHAR), '0$', ''), ' ', currency, ' wait.'
-) AS story
+) AS story,
+  trigger_key
 FROM numbers

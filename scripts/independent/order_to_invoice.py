@@ -24,7 +24,9 @@ from working_days import dispatch_deadline, local_day  # noqa: E402
 
 EVENT_FILES = ("observed.ndjson", "derived.ndjson", "injected.ndjson")
 LATENESS = datetime.timedelta(hours=1)
-DEFAULT_DATA = pathlib.Path(__file__).resolve().parents[2] / "data" / "order_to_invoice"
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+DEFAULT_DATA = ROOT / "data" / "order_to_invoice"
+REASONS = ROOT / "pipelines" / "reference" / "exception_reasons.csv"
 
 
 class Reference:
@@ -80,7 +82,28 @@ def expected(folder):
         "delivery_lines_by_state": states(facts, judge),
         "kpi_dispatch_sla": dispatch_sla(facts, reference),
         "kpi_invoice_cycle_time": invoice_cycle_time(facts, judge, reference),
+        "kpi_integration": integration(counts, folder),
     }
+
+
+def integration(counts, folder):
+    """What became of the events of each source: read, accepted, duplicate, late, dead letters. Reference data are sound."""
+    read = {
+        "order_lines": len(ndjson(folder / "order_lines.ndjson")),
+        "sites": len(ndjson(folder / "sites.ndjson")),
+        "customers": records(folder / "customers.csv"),
+        "exception_reasons": records(REASONS),
+    }
+    rows = {source: [count, count, 0, 0, 0] for source, count in read.items()}
+    dead_letters = sum(counts["dead_letters"].values())
+    rows["milestones"] = [counts["read"], counts["accepted"], counts["duplicate"], 0, dead_letters]
+    return dict(sorted(rows.items()))
+
+
+def records(path):
+    """How many records a CSV file holds."""
+    with open(path, encoding="utf-8", newline="") as file:
+        return sum(1 for _ in csv.DictReader(file))
 
 
 def three_places(value):

@@ -12,11 +12,12 @@ use datafusion::logical_expr::{
 };
 
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceText};
-use crate::plan::{PlannedJob, Refusal, Relation, TableSchemas, explain, nullable, watermark_comparison};
+use crate::plan::{PlannedJob, Refusal, Relation, TableSchemas, explain, nullable, table_name, watermark_comparison};
 use crate::state::{Arrangement, Delta, NullKeys, with_rows};
 
 use super::expression::{Compiled, row_schema};
 use super::join::{Join, Side};
+use super::key::WholeKeys;
 use super::map::{Map, Output};
 use super::temporal::{Comparison, Temporal};
 use super::union::Union;
@@ -60,8 +61,8 @@ impl From<Refusal> for Problem {
     }
 }
 
-/// Compiles planned jobs, in their order, over sources with these table schemas; [`Circuit::step`] takes the sources'
-/// deltas in the same order.
+/// Compiles planned jobs, in their order, over sources (and those of Milepost's own tables that they read) with these
+/// table schemas; [`Circuit::step`] takes the sources' deltas in the same order.
 ///
 /// # Errors
 /// A diagnostic for each job that uses what is not supported. `files` gives each job's SQL by its index.
@@ -144,6 +145,12 @@ impl Compiler {
         let schema = nullable(&job.schema);
         let columns = (0..schema.fields().len()).collect();
         let node = self.map(node, None, Output::Columns(columns), Arc::clone(&schema));
+        let node = if job.key.is_empty() {
+            node
+        } else {
+            let operator = WholeKeys { key: job.key.clone(), schema: Arc::clone(&schema) };
+            self.push(Box::new(operator), vec![node], &schema)
+        };
         let maintenance = if self.recomputed.is_empty() {
             Maintenance::Incremental
         } else {
@@ -276,7 +283,7 @@ impl Compiler {
     }
 
     fn scan(&mut self, scan: &TableScan) -> Built<usize> {
-        let name = scan.table_name.table();
+        let name = table_name(&scan.table_name);
         let Some(&(_, node)) = self.tables.iter().find(|(known, _)| **known == *name) else {
             return Err(DataFusionError::Internal(format!("no node for table `{name}`")).into());
         };

@@ -117,7 +117,7 @@ fn evaluate_together(expressions: &[Compiled], batch: &RecordBatch) -> Result<Ve
 }
 
 /// The first row of a batch as `column=value` pairs.
-fn row_text(batch: &RecordBatch) -> String {
+pub(super) fn row_text(batch: &RecordBatch) -> String {
     let options = FormatOptions::default().with_null("null");
     let pairs = batch.schema_ref().fields().iter().zip(batch.columns()).map(|(field, column)| {
         let value = ArrayFormatter::try_new(column.as_ref(), &options)

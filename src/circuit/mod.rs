@@ -10,11 +10,13 @@ mod compile;
 mod expression;
 mod intake;
 mod join;
+mod key;
 mod map;
 mod ordered;
 mod sums;
 mod temporal;
 mod union;
+mod upsert;
 
 use datafusion::error::Result;
 
@@ -52,20 +54,21 @@ pub(crate) struct StepContext {
     pub(crate) watermark_before: Option<Micros>,
     /// The watermark of this epoch; never lower.
     pub(crate) watermark: Option<Micros>,
-    /// Rows whose expressions failed, with the weight of their appearance; collected over all operators.
+    /// Rows that can't stand in an output, with the weight of their appearance; collected over all operators.
     pub(crate) errors: Vec<ErrorRow>,
 }
 
-/// A row that an expression failed on: it stands here instead of in the output, until it goes.
+/// A row that an expression failed on, or that has a null in its job's key: it stands here instead of in the output, until
+/// it goes.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ErrorRow {
     /// The job, an index into the compiled jobs.
     pub job: usize,
-    /// The expression.
+    /// The expression, or the column of the key.
     pub expression: String,
     /// What failed.
     pub reason: String,
-    /// The input row, column by column.
+    /// The input row (of a null key the job's own row), column by column.
     pub row: String,
     /// How often it appears (or, negative, goes).
     pub weight: i64,
@@ -126,7 +129,7 @@ pub struct Circuit {
 pub struct StepOutput {
     /// For each compiled job its change, consolidated.
     pub jobs: Vec<Delta>,
-    /// Rows that expressions failed on, consolidated, in a fixed order.
+    /// Rows that can't stand in an output, consolidated, in a fixed order.
     pub errors: Vec<ErrorRow>,
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use crate::circuit::{Circuit, Maintenance};
-use crate::definition::pipeline::{Identity, Input, Pipeline, SinkTarget};
+use crate::definition::pipeline::{Identity, Input, Pipeline, SinkTarget, Snapshot};
 use crate::runtime::engine::build_circuit;
 
 use super::options::{Common, ReportFormat};
@@ -59,7 +59,10 @@ fn source_rows(pipeline: &Pipeline) -> Vec<Vec<String>> {
         let rows = match &source.identity {
             Identity::Append { unique } if unique.is_empty() => "every row is new".to_owned(),
             Identity::Append { unique } => format!("the first of each {}; every key is kept", names(unique)),
-            Identity::Upsert { key, .. } => format!("the latest of each {}", names(key)),
+            Identity::Upsert { key, snapshot: None, .. } => format!("the latest of each {}", names(key)),
+            Identity::Upsert { key, snapshot: Some(Snapshot { by, version }), .. } => {
+                format!("the latest of each {}, of the newest {} of each {}", names(key), names(&[*version]), names(by))
+            }
         };
         vec![source.name.to_string(), from, rows]
     };

@@ -1,6 +1,4 @@
-//! `milepost demo`: a private broker, the shipped events, the shipped pipeline, and a summary of what came of them.
-//!
-//! What is run and shown is data: `pipelines/demo/demo.yaml` and the SELECTs beside it.
+//! `milepost demo`: a private broker, the shipped events, the shipped pipelines, and a summary of what came of them.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -10,12 +8,12 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream;
 use bytes::Bytes;
 use clap::Args;
+use futures::FutureExt;
+use futures::future::{BoxFuture, Shared};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde::Deserialize;
 
 use crate::definition::pipeline::{Input, Pipeline};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{BatchTable, run_batch};
 use crate::runtime::driver::{self, RunOptions};
 use crate::runtime::outlets::{left_tables, state_directory};
 use crate::runtime::report::StatusReport;
@@ -23,7 +21,9 @@ use crate::source::connect::connect;
 use crate::source::server::PrivateServer;
 
 use super::demo_events::merged;
-use super::{Outcome, complain, options, output, query, run, status};
+use super::demo_proof::{Kept, Played, demo_home, keep, send_proof};
+use super::demo_script::{Act, Script, plain, select, short};
+use super::{Failure, Outcome, complain, options, output, query, run, status};
 
 /// What `demo` takes.
 #[derive(Debug, Args)]
@@ -31,65 +31,51 @@ pub(crate) struct Arguments {
     /// Everything that the demo writes lies in a folder `demo` under it, which is emptied first
     #[arg(long, value_name = "DIR", default_value = ".milepost")]
     home: PathBuf,
-    /// Read the events from a file: no broker, and no change streams
+    /// Read the events from files: no broker, and no change streams
     #[arg(long)]
     embedded: bool,
-}
-
-/// `demo.yaml`.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Script {
-    pipeline: PathBuf,
-    source: String,
-    subject: String,
-    merge_by: String,
-    events: Vec<PathBuf>,
-    panels: Vec<PathBuf>,
-    story: PathBuf,
-    table: PathBuf,
+    /// Stay up after the summary, and show what the pipelines publish
+    #[arg(long, conflicts_with = "embedded")]
+    keep: bool,
+    /// Send the demo that stays up the corrected proof of the delivery that its summary told of
+    #[arg(long, conflicts_with_all = ["embedded", "keep"])]
+    send_proof: bool,
 }
 
 /// Runs the demo.
 pub(crate) async fn demo(arguments: Arguments) -> Outcome {
-    let folder = find_script()?;
-    let script = read_script(&folder)?;
-    let home = arguments.home.join("demo");
+    let home = demo_home(&arguments.home);
+    if arguments.send_proof {
+        return send_proof(&home).await;
+    }
+    let (folder, script) = Script::find()?;
     empty(&home)?;
-    let pipeline_path = plain(&folder.join(&script.pipeline));
-    let mut pipeline = options::load(&pipeline_path)?;
-    let events: Vec<PathBuf> = script.events.iter().map(|path| folder.join(path)).collect();
-    let lines = merged(&events, &script.merge_by)?;
-    let total = lines.len() as u64;
-    let started = now();
-    let server = if arguments.embedded {
-        let arrival = home.join("arrival.ndjson");
-        write_lines(&arrival, &lines)?;
-        pipeline.override_source(&script.source, &arrival)?;
-        None
-    } else {
-        let server = PrivateServer::start(&home.join("nats")).await?;
-        publish(&server.url(), &pipeline, &script, lines).await?;
-        Some(server)
-    };
-    let published_in = now().duration_since(started);
-    let pipeline = Arc::new(pipeline);
-    let bar = bar("running the pipeline", total);
-    let source = script.source.clone();
-    let progress = bar.clone();
-    let options = RunOptions {
-        home: home.clone(),
-        nats: server.as_ref().map_or_else(String::new, PrivateServer::url),
-        until_caught_up: true,
-        publish: server.is_some(),
-        watermark: None,
-        progress: Box::new(move |report| progress.set_position(events_of(report, &source))),
-    };
-    let started = now();
-    let report = Box::pin(driver::run(Arc::clone(&pipeline), options, run::stop_signal()?)).await?;
-    bar.finish_and_clear();
-    let times = Times { published_in, ran_in: now().duration_since(started) };
-    summary(&folder, &script, &pipeline, &pipeline_path, &home, &report, &times, server.is_some()).await
+    let server = if arguments.embedded { None } else { Some(PrivateServer::start(&home.join("nats")).await?) };
+    let stage =
+        Stage { folder, home, nats: server.as_ref().map(PrivateServer::url), stop: run::stop_signal()?.shared() };
+    let (mut played, mut kept) = (Vec::new(), None);
+    for act in &script.acts {
+        let (pipeline, report, waits) = stage.play(act).await?;
+        played.push(Played { pipeline, epoch: report.epoch });
+        kept = kept.or(waits);
+        if stage.stop.clone().now_or_never().is_some() {
+            return Ok(());
+        }
+    }
+    output::print_bytes(stage.farewell().as_bytes())?;
+    match &stage.nats {
+        Some(nats) if arguments.keep => keep(&stage.home, played, kept, nats, stage.stop.clone()).await,
+        _ => Ok(()),
+    }
+}
+
+/// Where the pipelines are played.
+struct Stage {
+    folder: PathBuf,
+    home: PathBuf,
+    /// The private broker; none without one.
+    nats: Option<String>,
+    stop: Shared<BoxFuture<'static, ()>>,
 }
 
 struct Times {
@@ -97,14 +83,111 @@ struct Times {
     ran_in: Duration,
 }
 
+impl Stage {
+    /// Runs one pipeline on its events and prints its part of the summary. Returns what it still waits for.
+    async fn play(&self, act: &Act) -> Result<(Arc<Pipeline>, StatusReport, Option<Kept>), Failure> {
+        let path = plain(&self.folder.join(&act.pipeline));
+        let mut pipeline = options::load(&path)?;
+        let events: Vec<PathBuf> = act.events.iter().map(|path| self.folder.join(path)).collect();
+        let lines = merged(&events, &act.merge_by)?;
+        let total = lines.len() as u64;
+        let started = now();
+        match &self.nats {
+            Some(nats) => publish(nats, &pipeline, act, lines).await?,
+            None => {
+                let arrival = self.home.join(format!("{}-arrival.ndjson", pipeline.name));
+                write_lines(&arrival, &lines)?;
+                pipeline.override_source(&act.source, &arrival)?;
+            }
+        }
+        let published_in = now().duration_since(started);
+        let pipeline = Arc::new(pipeline);
+        let bar = bar(&format!("running {}", pipeline.name), total);
+        let (source, progress) = (act.source.clone(), bar.clone());
+        let options = RunOptions {
+            home: self.home.clone(),
+            nats: self.nats.clone().unwrap_or_default(),
+            until_caught_up: true,
+            publish: self.nats.is_some(),
+            watermark: None,
+            progress: Box::new(move |report| progress.set_position(events_of(report, &source))),
+        };
+        let started = now();
+        let report = Box::pin(driver::run(Arc::clone(&pipeline), options, self.stop.clone().boxed())).await?;
+        bar.finish_and_clear();
+        let times = Times { published_in, ran_in: now().duration_since(started) };
+        let kept = self.summary(act, &pipeline, &path, &report, &times).await?;
+        Ok((pipeline, report, kept))
+    }
+
+    async fn summary(
+        &self,
+        act: &Act,
+        pipeline: &Pipeline,
+        path: &Path,
+        report: &StatusReport,
+        times: &Times,
+    ) -> Result<Option<Kept>, Failure> {
+        let tables = left_tables(&state_directory(&self.home, &pipeline.name), &query::table_names(pipeline))?;
+        let mut text = format!("\n── {} {}\n", pipeline.name, "─".repeat(95_usize.saturating_sub(pipeline.name.len())));
+        text.push_str(&format!("\nevents by outcome\n{}", outcomes(report, &act.source)));
+        for panel in &act.panels {
+            text.push_str(&select(&self.folder.join(panel), &tables, report.watermark_us).await?.panel());
+        }
+        let story = select(&self.folder.join(&act.story), &tables, report.watermark_us).await?;
+        if let Some(told) = story.rows.first().and_then(|row| row.first()) {
+            text.push_str(&format!("\n{}\n{}", story.title, wrapped(told)));
+        }
+        text.push_str(&self.throughput(events_of(report, &act.source), report, times));
+        let table = self.home.join(&act.table);
+        text.push_str("\nto look at it, with DuckDB or any reader of Parquet, and with Milepost\n");
+        text.push_str(&format!("  duckdb -c \"SELECT * FROM '{}/*.parquet' LIMIT 10\"\n", table.display()));
+        text.push_str(&format!(
+            "  {} query {} --home {} \"SELECT * FROM milepost.dead_letters\"\n",
+            program(),
+            path.display(),
+            self.home.display()
+        ));
+        output::print_bytes(text.as_bytes())?;
+        let (Some(proof), Some(nats)) = (&act.proof, &self.nats) else { return Ok(None) };
+        let told = (&story, report);
+        Ok(Kept::prepare(&self.folder, proof, pipeline, &tables, told, (nats, &act.subject)).await?)
+    }
+
+    fn throughput(&self, events: u64, report: &StatusReport, times: &Times) -> String {
+        let published = if self.nats.is_some() {
+            format!("; published to the broker in {:.1} s", times.published_in.as_secs_f64())
+        } else {
+            String::new()
+        };
+        format!(
+            "\n{events} events in {:.1} s, {:.0} a second, {} epochs, watermark {}{published}\n",
+            times.ran_in.as_secs_f64(),
+            per_second(events, times.ran_in),
+            report.epoch,
+            status::instant(report.watermark_us),
+        )
+    }
+
+    fn farewell(&self) -> String {
+        let broker = if self.nats.is_some() { "" } else { "; without a broker, the change streams were left out" };
+        format!("\nParquet tables lie under {}{broker}\n", self.home.display())
+    }
+}
+
+/// How the reader calls this program.
+fn program() -> String {
+    std::env::current_exe().ok().map_or_else(|| "milepost".to_owned(), |path| short(&path).display().to_string())
+}
+
 /// Publishes the events, with a bounded number of acknowledgements outstanding.
-async fn publish(url: &str, pipeline: &Pipeline, script: &Script, lines: Vec<Bytes>) -> Result<()> {
+async fn publish(url: &str, pipeline: &Pipeline, act: &Act, lines: Vec<Bytes>) -> Result<()> {
     let broken = |error: &dyn std::error::Error| {
         Error::new(ErrorKind::Unavailable, format!("publishing the demo's events: {error}"))
     };
-    let source = pipeline.sources.iter().find(|source| *source.name == *script.source);
+    let source = pipeline.sources.iter().find(|source| *source.name == *act.source);
     let Some(Input::JetStream { stream, subjects, .. }) = source.map(|source| &source.input) else {
-        return Err(Error::new(ErrorKind::Definition, format!("the demo's source `{}` is no stream", script.source)));
+        return Err(Error::new(ErrorKind::Definition, format!("the demo's source `{}` is no stream", act.source)));
     };
     let broker = connect(url).await?;
     let context = broker.jetstream();
@@ -120,61 +203,13 @@ async fn publish(url: &str, pipeline: &Pipeline, script: &Script, lines: Vec<Byt
             oldest.await.map_err(|error| broken(&error))?;
             bar.inc(1);
         }
-        window.push_back(context.publish(script.subject.clone(), line).await.map_err(|error| broken(&error))?);
+        window.push_back(context.publish(act.subject.clone(), line).await.map_err(|error| broken(&error))?);
     }
     for acknowledgement in window {
         acknowledgement.await.map_err(|error| broken(&error))?;
     }
     bar.finish_and_clear();
     Ok(())
-}
-
-#[expect(clippy::too_many_arguments, reason = "the summary is of everything")]
-async fn summary(
-    folder: &Path,
-    script: &Script,
-    pipeline: &Pipeline,
-    pipeline_path: &Path,
-    home: &Path,
-    report: &StatusReport,
-    times: &Times,
-    broker: bool,
-) -> Outcome {
-    let tables = left_tables(&state_directory(home, &pipeline.name), &query::table_names(pipeline))?;
-    let mut text = String::from("\nevents by outcome\n");
-    text.push_str(&outcomes(report, &script.source));
-    for panel in &script.panels {
-        text.push_str(&self::panel(&folder.join(panel), &tables, report).await?);
-    }
-    let (title, rows) = select(&folder.join(&script.story), &tables, report).await?;
-    if let Some(story) = rows.1.first().and_then(|row| row.first()) {
-        text.push_str(&format!("\n{title}\n{}", wrapped(story)));
-    }
-    let events = events_of(report, &script.source);
-    text.push_str(&format!(
-        "\n{events} events in {:.1} s, {:.0} a second, {} epochs, watermark {}{}\n",
-        times.ran_in.as_secs_f64(),
-        per_second(events, times.ran_in),
-        report.epoch,
-        status::instant(report.watermark_us),
-        if broker {
-            format!("; published to the broker in {:.1} s", times.published_in.as_secs_f64())
-        } else {
-            String::new()
-        },
-    ));
-    if !broker {
-        text.push_str("without a broker: the change streams were left out\n");
-    }
-    let table = home.join(&script.table);
-    text.push_str(&format!("\nParquet tables lie under {}; for example\n", home.display()));
-    text.push_str(&format!("  duckdb -c \"SELECT * FROM '{}/*.parquet' LIMIT 10\"\n", table.display()));
-    text.push_str(&format!(
-        "  milepost query {} --home {} \"SELECT * FROM milepost.dead_letters\"\n",
-        pipeline_path.display(),
-        home.display()
-    ));
-    output::print_bytes(text.as_bytes())
 }
 
 fn outcomes(report: &StatusReport, source: &str) -> String {
@@ -185,27 +220,8 @@ fn outcomes(report: &StatusReport, source: &str) -> String {
     output::plain_table(&names.map(str::to_owned), &[cells.iter().map(u64::to_string).collect()])
 }
 
-async fn panel(path: &Path, tables: &[BatchTable], report: &StatusReport) -> Result<String> {
-    let (title, (header, rows)) = select(path, tables, report).await?;
-    Ok(format!("\n{title}\n{}", output::plain_table(&header, &rows)))
-}
-
-type TextRows = (Vec<String>, Vec<Vec<String>>);
-
-/// The title and rows of one of the demo's SELECTs.
-async fn select(path: &Path, tables: &[BatchTable], report: &StatusReport) -> Result<(String, TextRows)> {
-    let sql = read(path)?;
-    let title = sql.lines().next().and_then(|line| line.strip_prefix("-- title:")).unwrap_or("").trim().to_owned();
-    let (schema, batches) = run_batch(tables, &sql, report.watermark_us)
-        .await
-        .map_err(|error| Error::new(ErrorKind::Definition, format!("`{}`: {}", path.display(), error.find_root())))?;
-    let header = schema.fields().iter().map(|field| field.name().clone()).collect();
-    let rows = batches.iter().map(output::texts).collect::<Result<Vec<_>>>()?.concat();
-    Ok((title, (header, rows)))
-}
-
 /// Text in lines of at most a hundred characters.
-fn wrapped(text: &str) -> String {
+pub(crate) fn wrapped(text: &str) -> String {
     let mut lines = String::new();
     let mut line = String::from(" ");
     for word in text.split_whitespace() {
@@ -220,61 +236,6 @@ fn wrapped(text: &str) -> String {
     lines.push_str(&line);
     lines.push('\n');
     lines
-}
-
-/// `pipelines/demo` in this folder, one above it, or one above the program's own.
-fn find_script() -> Result<PathBuf> {
-    let here = current_directory();
-    let program = std::env::current_exe().ok();
-    let above = |path: Option<PathBuf>| {
-        path.into_iter().flat_map(|path| path.ancestors().map(Path::to_owned).collect::<Vec<_>>())
-    };
-    let found = above(here)
-        .chain(above(program))
-        .map(|folder| folder.join("pipelines/demo"))
-        .find(|folder| folder.join("demo.yaml").is_file());
-    found.map(|folder| short(&folder)).ok_or_else(|| {
-        Error::new(
-            ErrorKind::Definition,
-            "`pipelines/demo/demo.yaml` is not above this folder: run the demo in a checkout of Milepost",
-        )
-    })
-}
-
-/// The path without `..`.
-fn plain(path: &Path) -> PathBuf {
-    let mut plain = PathBuf::new();
-    for part in path.components() {
-        match part {
-            std::path::Component::ParentDir if plain.file_name().is_some() => {
-                plain.pop();
-            }
-            part => plain.push(part),
-        }
-    }
-    plain
-}
-
-/// The path relative to the current folder, if it lies in it.
-fn short(path: &Path) -> PathBuf {
-    let here = current_directory();
-    here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned)).unwrap_or_else(|| path.to_owned())
-}
-
-#[expect(clippy::disallowed_methods, reason = "the demo looks for its files around the folder that it is called in")]
-fn current_directory() -> Option<PathBuf> {
-    std::env::current_dir().ok()
-}
-
-fn read_script(folder: &Path) -> Result<Script> {
-    let path = folder.join("demo.yaml");
-    serde_saphyr::from_str(&read(&path)?)
-        .map_err(|error| Error::new(ErrorKind::Definition, format!("`{}`: {error}", path.display())))
-}
-
-fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path)
-        .map_err(|error| Error::caused(ErrorKind::Definition, format!("reading `{}`", path.display()), error))
 }
 
 /// Removes what an earlier demo left, and nothing that isn't a demo's.
@@ -301,12 +262,12 @@ fn write_lines(path: &Path, lines: &[Bytes]) -> Result<()> {
         .map_err(|error| Error::caused(ErrorKind::Unavailable, format!("writing `{}`", path.display()), error))
 }
 
-fn bar(what: &'static str, length: u64) -> ProgressBar {
+fn bar(what: &str, length: u64) -> ProgressBar {
     let bar = ProgressBar::new(length);
-    if let Ok(style) = ProgressStyle::with_template("{msg:22} [{bar:40}] {pos}/{len} ({per_sec})") {
+    if let Ok(style) = ProgressStyle::with_template("{msg:36} [{bar:40}] {pos}/{len} ({per_sec})") {
         bar.set_style(style);
     }
-    bar.set_message(what);
+    bar.set_message(what.to_owned());
     if !std::io::IsTerminal::is_terminal(&std::io::stderr()) {
         complain(&format!("{what}: {length}"));
     }

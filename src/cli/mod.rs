@@ -5,6 +5,8 @@
 mod check;
 mod demo;
 mod demo_events;
+mod demo_proof;
+mod demo_script;
 mod options;
 mod output;
 mod path;
@@ -37,8 +39,11 @@ const AFTER_HELP: &str = "Exit status: 0 done, 1 the answer is no, 2 wrong usage
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run the shipped pipeline on the shipped data, end to end, with a summary at the end
-    #[command(after_help = "Example: milepost demo --embedded")]
+    /// Run the shipped pipelines on the shipped data, end to end, with a summary at the end
+    #[command(
+        after_help = "Examples:\n  milepost demo --embedded\n  milepost demo --keep          and, in another terminal:\n  \
+        milepost demo --send-proof"
+    )]
     Demo(demo::Arguments),
     /// Compile everything; print the graph and how each job is kept up to date
     #[command(after_help = "Example: milepost check pipelines/order_to_invoice.yaml")]

@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::definition::pipeline::{Identity, Pipeline};
 use crate::error::{Error, ErrorKind};
-use crate::plan::run_batch;
+use crate::plan::{SystemTable, run_batch};
 use crate::runtime::left_status;
 use crate::runtime::outlets::{left_tables, state_directory};
 use crate::runtime::socket::{Reply, Request, ask};
@@ -55,7 +55,7 @@ async fn ask_or_read(
 /// Every name that `query` knows.
 pub(crate) fn table_names(pipeline: &Pipeline) -> Vec<Arc<str>> {
     let upserts = pipeline.sources.iter().filter(|source| matches!(source.identity, Identity::Upsert { .. }));
-    let own = ["dead_letters", "errors", "late", "epochs"].map(|name| Arc::from(format!("milepost.{name}")));
+    let own = SystemTable::ALL.map(|table| Arc::from(table.name()));
     let jobs = pipeline.jobs.iter().map(|job| Arc::clone(&job.name));
     jobs.chain(upserts.map(|source| Arc::clone(&source.name))).chain(own).collect()
 }

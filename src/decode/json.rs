@@ -11,6 +11,7 @@ use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::EVENTS_MAX;
 use super::ignored::{self, check_depth, duplicate, duplicate_key};
 use super::rule::{self, Checked, Fault, shorten};
 use super::scalar;
@@ -49,16 +50,7 @@ impl<'r, 'b> Reader<'r, 'b> {
 
     /// The constant that a value equals, where a property has only these.
     pub(crate) fn allowed(&self, property: &Property, slot: Slot, shown: &str) -> Checked<Slot> {
-        let Some(allowed) = &property.allowed else {
-            return Ok(slot);
-        };
-        let texts = self.texts();
-        allowed.iter().copied().find(|constant| texts.same(constant, &slot)).ok_or_else(|| {
-            Fault::new(
-                rule::NOT_IN_ENUM,
-                format!("`{}` is none of the values allowed", shorten(shown.trim_matches('"'))),
-            )
-        })
+        property.allow(slot, &self.texts(), || shown.trim_matches('"').to_owned())
     }
 
     pub(crate) fn texts(&self) -> Texts<'_> {
@@ -100,10 +92,7 @@ impl<'r, 'b> Reader<'r, 'b> {
             (None, Err(error)) => Err(self.not_json(json, &error)),
             (None, Ok(())) => match deserializer.end() {
                 Ok(()) => Ok(mark),
-                Err(error) => {
-                    let byte = self.byte(json, &error);
-                    Err(Fault::at_byte(byte, rule::TRAILING_DATA, "something follows the document"))
-                }
+                Err(error) => Err(trailing(self.message, json, &error)),
             },
         }
     }
@@ -139,26 +128,56 @@ impl<'r, 'b> Reader<'r, 'b> {
         Ok(())
     }
 
-    #[cold]
     fn not_json(&self, json: &str, error: &serde_json::Error) -> Box<Fault> {
-        let what = error.to_string();
-        let what = what.split_once(" at line ").map_or(&*what, |(what, _)| what);
-        Fault::at_byte(self.byte(json, error), rule::INVALID_JSON, format!("not JSON: {what}"))
+        not_json(self.message, json, error)
     }
+}
 
-    /// Where in the message serde_json stopped.
-    fn byte(&self, json: &str, error: &serde_json::Error) -> usize {
-        let base = offset_in(self.message, json).unwrap_or(0);
-        if error.is_eof() {
-            return base + json.len();
-        }
-        let line: usize = json.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
-        let byte = (line + error.column().saturating_sub(1)).min(json.len());
-        // Of a control character in a value serde_json names the byte before.
-        let control = error.to_string().starts_with("control character");
-        let rest = json.as_bytes()[byte..].iter().position(|byte| control && byte.is_ascii_control());
-        base + byte + rest.unwrap_or(0)
+/// The elements of a whole text that is one JSON array, as parts of the text. The first fault of the grammar, wherever it
+/// is, is the fault of all: where one element ends and the next begins is known only of sound JSON.
+pub(crate) fn elements(text: &str) -> Checked<Vec<&str>> {
+    let mut too_many = false;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
+    let read = deserializer.deserialize_seq(ElementsVisitor { too_many: &mut too_many });
+    if too_many {
+        return Err(too_many_events());
     }
+    let elements = read.map_err(|error| not_json(text, text, &error))?;
+    deserializer.end().map_err(|error| trailing(text, text, &error))?;
+    Ok(elements)
+}
+
+/// The fault of a message with more than [`EVENTS_MAX`] events.
+#[cold]
+pub(crate) fn too_many_events() -> Box<Fault> {
+    Fault::new(rule::TOO_MANY_EVENTS, format!("the message has more than {EVENTS_MAX} events"))
+}
+
+/// The fault of `json`, a part of `message`, that serde_json does not read.
+#[cold]
+fn not_json(message: &str, json: &str, error: &serde_json::Error) -> Box<Fault> {
+    let what = error.to_string();
+    let what = what.split_once(" at line ").map_or(&*what, |(what, _)| what);
+    Fault::at_byte(byte(message, json, error), rule::INVALID_JSON, format!("not JSON: {what}"))
+}
+
+#[cold]
+fn trailing(message: &str, json: &str, error: &serde_json::Error) -> Box<Fault> {
+    Fault::at_byte(byte(message, json, error), rule::TRAILING_DATA, "something follows the document")
+}
+
+/// Where in the message serde_json stopped.
+fn byte(message: &str, json: &str, error: &serde_json::Error) -> usize {
+    let base = offset_in(message, json).unwrap_or(0);
+    if error.is_eof() {
+        return base + json.len();
+    }
+    let line: usize = json.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum();
+    let byte = (line + error.column().saturating_sub(1)).min(json.len());
+    // Of a control character in a value serde_json names the byte before.
+    let control = error.to_string().starts_with("control character");
+    let rest = json.as_bytes()[byte..].iter().position(|byte| control && byte.is_ascii_control());
+    base + byte + rest.unwrap_or(0)
 }
 
 /// The white space of JSON.
@@ -240,6 +259,31 @@ impl<'b> Visitor<'b> for ArrayVisitor<'_, '_, 'b> {
             index += 1;
         }
         Ok(())
+    }
+}
+
+struct ElementsVisitor<'v> {
+    /// Set where the array has more elements than a message may hold.
+    too_many: &'v mut bool,
+}
+
+impl<'b> Visitor<'b> for ElementsVisitor<'_> {
+    type Value = Vec<&'b str>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_seq<A: SeqAccess<'b>>(self, mut seq: A) -> Result<Vec<&'b str>, A::Error> {
+        let mut elements = Vec::new();
+        while let Some(json) = seq.next_element::<&'b RawValue>()? {
+            if elements.len() == EVENTS_MAX {
+                *self.too_many = true;
+                return Err(A::Error::custom("fault"));
+            }
+            elements.push(json.get());
+        }
+        Ok(elements)
     }
 }
 

@@ -5,10 +5,25 @@
 //! only when all of it is known to be good, so there is nothing to take back. Of several faults the first is named, in
 //! the order: the message (size, UTF-8, empty), the text from its start, missing properties, conditions of the contract.
 //!
+//! A message carries one event, or many, as its header `Content-Type` says (`encoding` has the names). It is taken apart
+//! before any event is decoded; where it can't be, all of it is one rejection, of index 0:
+//!
+//! | message | an event is | indexes count | all of it is rejected if |
+//! |---|---|---|---|
+//! | one object | the message | | |
+//! | JSON array | an element | elements | its text is not JSON, anywhere, or not UTF-8 |
+//! | lines of JSON | a line that is not blank | such lines | it has none |
+//! | Arrow IPC stream | a row | rows, through all batches | it is not one whole sound stream |
+//!
+//! and where it is beyond the limits: [`PACKED_BYTES_MAX`], [`EVENTS_MAX`], of Arrow also [`ARROW_BYTES_MAX`] and
+//! [`ARROW_VALUES_MAX`]. An empty array, or a stream without rows, holds no event and is counted nowhere.
+//!
 //! Nothing is rounded, truncated or guessed: numbers are read from their text ([`rule`] lists what is refused).
 
+pub mod arrow;
 mod columns;
 mod csv;
+mod encoding;
 mod ignored;
 mod json;
 mod number;
@@ -21,25 +36,40 @@ mod time;
 #[cfg(test)]
 mod oracle_tests;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
-use arrow::array::{Int64Builder, RecordBatch, StringViewBuilder, TimestampMicrosecondBuilder};
-use arrow::datatypes::SchemaRef;
+use ::arrow::array::{ArrayRef, Int64Builder, RecordBatch, StringViewBuilder, TimestampMicrosecondBuilder};
+use ::arrow::datatypes::SchemaRef;
+use bytes::Bytes;
 
 use crate::definition::contract::{Contract, utc_timestamp};
-use crate::types::{RawMessage, Rejection};
+use crate::types::{Micros, RawMessage, Rejection, Sequence};
 
+use self::arrow::ObjectCells;
 use self::columns::{ColumnBuilder, Row};
 use self::csv::Header;
+use self::encoding::Encoding;
 use self::json::{Reader, WHITE_SPACE};
 use self::rule::{Checked, Fault};
 use self::shape::Plan;
 use self::slot::{Scratch, Texts};
 
-/// The longest message that is read, in bytes: 1 MiB.
+/// The longest event that is read, in bytes: 1 MiB. It is also the longest message of one event.
 pub const MESSAGE_BYTES_MAX: usize = 1 << 20;
+
+/// The longest message of many events that is read, in bytes: 64 MiB, the most that a nats-server lets through.
+pub const PACKED_BYTES_MAX: usize = 64 << 20;
+
+/// The most events in one message.
+pub const EVENTS_MAX: usize = 65_536;
+
+/// How many bytes an Arrow IPC stream may have once it is unpacked: 64 MiB.
+pub const ARROW_BYTES_MAX: u64 = 64 << 20;
+
+/// How many values the columns of an Arrow IPC stream may have, nulls included.
+pub const ARROW_VALUES_MAX: u64 = 4 << 20;
 
 /// How deep arrays and objects may be nested, the event itself being level 1.
 pub const DEPTH_MAX: usize = 64;
@@ -105,14 +135,64 @@ impl Decoder {
     }
 
     /// Decodes one message: appends its good events as rows, in order, and adds a rejection for each bad one. Returns how
-    /// many rows were appended. Rows and rejections of a message together are its events, at least one.
+    /// many rows were appended. Rows and rejections of a message together are its events; a message that can't be taken
+    /// apart counts as one.
     pub fn decode(&mut self, message: &RawMessage, rejections: &mut Vec<Rejection>) -> usize {
-        let index = 0;
-        match self.event(message, index) {
-            Ok(()) => 1,
+        let events = match self.take_apart(message) {
+            Ok(events) => events,
             Err(fault) => {
-                rejections.push(fault.rejection(index));
-                0
+                rejections.push(fault.rejection(0));
+                return 0;
+            }
+        };
+        let mut appended = 0;
+        let mut count = |index: u32, outcome: Checked<()>| match outcome {
+            Ok(()) => appended += 1,
+            Err(fault) => rejections.push(fault.rejection(index)),
+        };
+        match events {
+            Events::One => {
+                let outcome = self.event(&message.body, RowPlace::of(message, 0));
+                count(0, outcome.map_err(|fault| hinted(fault, message)));
+            }
+            Events::Parts(parts) => {
+                for (index, part) in (0..).zip(parts) {
+                    count(index, self.event(part, RowPlace::of(message, index)));
+                }
+            }
+            Events::Rows(batches) => {
+                let rows = batches.iter().flat_map(|(batch, cells)| (0..batch.num_rows()).map(move |row| (cells, row)));
+                for (index, (cells, row)) in (0..).zip(rows) {
+                    count(index, self.row(cells, row, RowPlace::of(message, index)));
+                }
+            }
+        }
+        appended
+    }
+
+    /// Each of these events of a message alone, in the message's encoding: what a dead letter keeps. All of the message where
+    /// it has one event, or can't be taken apart.
+    pub fn event_bodies(&self, message: &RawMessage, indexes: &[u32]) -> Vec<Bytes> {
+        let whole = || message.body.clone();
+        let position = |index: &u32| usize::try_from(*index).unwrap_or(usize::MAX);
+        match self.take_apart(message) {
+            Err(_) | Ok(Events::One) => indexes.iter().map(|_| whole()).collect(),
+            Ok(Events::Parts(parts)) => {
+                let part = |index| parts.get(position(index)).map(|part| message.body.slice_ref(part));
+                indexes.iter().map(|index| part(index).unwrap_or_else(whole)).collect()
+            }
+            Ok(Events::Rows(batches)) => {
+                let row = |index| {
+                    let mut row = position(index);
+                    for (batch, _) in &batches {
+                        match row.checked_sub(batch.num_rows()) {
+                            Some(beyond) => row = beyond,
+                            None => return arrow::row_bytes(batch, row).ok(),
+                        }
+                    }
+                    None
+                };
+                indexes.iter().map(|index| row(index).unwrap_or_else(whole)).collect()
             }
         }
     }
@@ -131,14 +211,43 @@ impl Decoder {
             .expect("builders are made from the schema's types, and take null only where it allows null")
     }
 
-    fn event(&mut self, message: &RawMessage, index: u32) -> Checked<()> {
-        let text = message_text(&message.body)?;
+    /// The events of a message, none of them decoded yet.
+    fn take_apart<'m>(&self, message: &'m RawMessage) -> Checked<Events<'m>> {
+        if matches!(self.layout, Layout::Csv(_)) {
+            return Ok(Events::One);
+        }
+        let encoding = Encoding::of(message)?;
+        let body = &message.body[..];
+        if encoding == Encoding::Unsaid || (encoding == Encoding::Json && first_byte(body) != Some(b'[')) {
+            return Ok(Events::One);
+        }
+        if body.len() > PACKED_BYTES_MAX {
+            return Err(too_large(body, PACKED_BYTES_MAX));
+        }
+        match encoding {
+            Encoding::Arrow => arrow::bound_batches(self, message).map(Events::Rows),
+            Encoding::Lines => lines(body).map(Events::Parts),
+            Encoding::Unsaid | Encoding::Json => {
+                let elements = json::elements(utf8(body)?)?;
+                Ok(Events::Parts(elements.into_iter().map(str::as_bytes).collect()))
+            }
+        }
+    }
+
+    fn event(&mut self, body: &[u8], place: RowPlace<'_>) -> Checked<()> {
+        let text = event_text(body)?;
         let Self { plan, layout, scratch, .. } = self;
         scratch.clear();
         match layout {
             Layout::Json => Reader { plan, message: text, scratch }.document(text)?,
             Layout::Csv(header) => header.record(plan, text, scratch)?,
         }
+        self.settle(text, place)
+    }
+
+    /// Judges the event in the scratch as a whole, and appends it as a row. `text` is what its texts are parts of.
+    fn settle(&mut self, text: &str, place: RowPlace<'_>) -> Checked<()> {
+        let Self { plan, scratch, .. } = self;
         let texts = Texts { message: text, unescaped: &scratch.unescaped, contract: &plan.texts };
         plan.root.require(&scratch.stack)?;
         for condition in &plan.conditions {
@@ -149,9 +258,61 @@ impl Decoder {
         for (column, slot) in self.columns.iter_mut().zip(&scratch.stack) {
             column.append(slot, &row);
         }
-        self.system.append(message, index);
+        self.system.append(place);
         self.rows += 1;
         Ok(())
+    }
+}
+
+/// How many events a message holds, roughly and without decoding it, at least one: enough to know when a batch is full.
+pub fn event_count_hint(message: &RawMessage) -> usize {
+    if message.headers.is_empty() {
+        return 1;
+    }
+    let count = |wanted: u8| message.body.iter().filter(|byte| **byte == wanted).count();
+    let hint = match Encoding::of(message) {
+        // Each event opens an object. Those inside it are counted too.
+        Ok(Encoding::Json) if first_byte(&message.body) == Some(b'[') => count(b'{'),
+        Ok(Encoding::Lines) => count(b'\n'),
+        Ok(Encoding::Arrow) => arrow::row_count(&message.body).unwrap_or(1),
+        _ => 1,
+    };
+    hint.clamp(1, EVENTS_MAX)
+}
+
+/// A message, or one event of it, for reading.
+pub fn readable(message: &RawMessage) -> String {
+    if let Ok(Encoding::Arrow) = Encoding::of(message)
+        && let Ok(batches) = arrow::batches(&message.body)
+    {
+        let rows = batches.iter().flat_map(|batch| (0..batch.num_rows()).map(move |row| arrow::row_text(batch, row)));
+        return rows.collect::<Vec<_>>().join("\n");
+    }
+    String::from_utf8_lossy(&message.body).into_owned()
+}
+
+/// A message taken apart.
+enum Events<'m> {
+    /// The message is the event.
+    One,
+    /// Each a part of the body.
+    Parts(Vec<&'m [u8]>),
+    /// Each a row.
+    Rows(Vec<(RecordBatch, ObjectCells)>),
+}
+
+/// What a row's system columns say.
+#[derive(Debug, Clone, Copy)]
+struct RowPlace<'a> {
+    received_at: Option<Micros>,
+    stream: &'a str,
+    sequence: Sequence,
+    index: u32,
+}
+
+impl<'a> RowPlace<'a> {
+    fn of(message: &'a RawMessage, index: u32) -> Self {
+        Self { received_at: message.received_at, stream: &message.stream, sequence: message.sequence, index }
     }
 }
 
@@ -175,15 +336,15 @@ impl SystemColumns {
         }
     }
 
-    fn append(&mut self, message: &RawMessage, index: u32) {
-        self.received_at.append_option(message.received_at);
-        self.stream.append_value(&*message.stream);
+    fn append(&mut self, place: RowPlace<'_>) {
+        self.received_at.append_option(place.received_at);
+        self.stream.append_value(place.stream);
         // No stream lives to see its sequence leave 63 bits.
-        self.sequence.append_value(i64::try_from(message.sequence).unwrap_or(i64::MAX));
-        self.index.append_value(i64::from(index));
+        self.sequence.append_value(i64::try_from(place.sequence).unwrap_or(i64::MAX));
+        self.index.append_value(i64::from(place.index));
     }
 
-    fn finish(&mut self, arrays: &mut Vec<arrow::array::ArrayRef>) {
+    fn finish(&mut self, arrays: &mut Vec<ArrayRef>) {
         arrays.push(Arc::new(self.received_at.finish()));
         arrays.push(Arc::new(self.stream.finish()));
         arrays.push(Arc::new(self.sequence.finish()));
@@ -191,16 +352,56 @@ impl SystemColumns {
     }
 }
 
-/// A body as text: not too long, UTF-8, not empty.
-fn message_text(body: &[u8]) -> Checked<&str> {
+/// An event's bytes as text: not too long, UTF-8, not empty.
+fn event_text(body: &[u8]) -> Checked<&str> {
     if body.len() > MESSAGE_BYTES_MAX {
-        let reason = format!("the message has {} bytes, more than {MESSAGE_BYTES_MAX}", body.len());
-        return Err(Fault::new(rule::MESSAGE_TOO_LARGE, reason));
+        return Err(too_large(body, MESSAGE_BYTES_MAX));
     }
-    let text = std::str::from_utf8(body)
-        .map_err(|error| Fault::at_byte(error.valid_up_to(), rule::INVALID_UTF8, "the message is not UTF-8"))?;
+    let text = utf8(body)?;
     if text.trim_matches(WHITE_SPACE).is_empty() {
-        return Err(Fault::new(rule::EMPTY_MESSAGE, "the message is empty"));
+        return Err(empty());
     }
     Ok(text)
+}
+
+fn utf8(body: &[u8]) -> Checked<&str> {
+    std::str::from_utf8(body)
+        .map_err(|error| Fault::at_byte(error.valid_up_to(), rule::INVALID_UTF8, "the message is not UTF-8"))
+}
+
+/// The lines that are not blank, without their endings.
+fn lines(body: &[u8]) -> Checked<Vec<&[u8]>> {
+    let filled = |line: &&[u8]| first_byte(line).is_some();
+    let lines: Vec<&[u8]> = body.split(|byte| *byte == b'\n').filter(filled).take(EVENTS_MAX + 1).collect();
+    match lines.len() {
+        0 => Err(empty()),
+        count if count > EVENTS_MAX => Err(json::too_many_events()),
+        _ => Ok(lines),
+    }
+}
+
+/// The first byte that is not white space.
+fn first_byte(body: &[u8]) -> Option<u8> {
+    body.iter().copied().find(|byte| !WHITE_SPACE.contains(&char::from(*byte)))
+}
+
+/// To the fault of an array where one object is due, how to send many events at once.
+#[cold]
+fn hinted(fault: Box<Fault>, message: &RawMessage) -> Box<Fault> {
+    match first_byte(&message.body) {
+        Some(b'[') => {
+            fault.hinted(rule::NOT_AN_OBJECT, "; a message of many events says `Content-Type: application/json`")
+        }
+        _ => fault,
+    }
+}
+
+#[cold]
+fn too_large(body: &[u8], most: usize) -> Box<Fault> {
+    Fault::new(rule::MESSAGE_TOO_LARGE, format!("the message has {} bytes, more than {most}", body.len()))
+}
+
+#[cold]
+fn empty() -> Box<Fault> {
+    Fault::new(rule::EMPTY_MESSAGE, "the message is empty")
 }

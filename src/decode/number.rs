@@ -126,7 +126,10 @@ impl<'a> Numeral<'a> {
 
 /// A decimal for a reason, from its unscaled value.
 pub(crate) fn decimal_text(unscaled: i128, scale: i8) -> String {
-    let Ok(scale @ 1..) = usize::try_from(scale) else {
+    let Ok(places) = usize::try_from(scale) else {
+        return format!("{unscaled}e{}", scale.unsigned_abs());
+    };
+    let scale @ 1.. = places else {
         return unscaled.to_string();
     };
     let digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = scale + 1);
@@ -252,6 +255,7 @@ mod tests {
         assert_eq!(decimal_text(-5, 3), "-0.005");
         assert_eq!(decimal_text(12_345, 3), "12.345");
         assert_eq!(decimal_text(7, 0), "7");
+        assert_eq!(decimal_text(-7, -3), "-7e3");
     }
 
     /// Writes an unscaled value with the point moved by an exponent and zeros added at either side.

@@ -4,12 +4,18 @@ use std::fmt::Display;
 
 use crate::types::Rejection;
 
-/// The message is longer than [`super::MESSAGE_BYTES_MAX`].
+/// An event is longer than [`super::MESSAGE_BYTES_MAX`], or a message of many longer than [`super::PACKED_BYTES_MAX`].
 pub const MESSAGE_TOO_LARGE: &str = "MESSAGE_TOO_LARGE";
 /// The message has no bytes but white space.
 pub const EMPTY_MESSAGE: &str = "EMPTY_MESSAGE";
 /// The message is not UTF-8.
 pub const INVALID_UTF8: &str = "INVALID_UTF8";
+/// The header `Content-Type` names an encoding that is not read, or is there twice with two values.
+pub const UNKNOWN_CONTENT_TYPE: &str = "UNKNOWN_CONTENT_TYPE";
+/// A message holds more than [`super::EVENTS_MAX`] events.
+pub const TOO_MANY_EVENTS: &str = "TOO_MANY_EVENTS";
+/// The bytes are not an Arrow IPC stream that ends as one, or one of a kind that is not read.
+pub const INVALID_ARROW: &str = "INVALID_ARROW";
 /// The text is not JSON (RFC 8259); `NaN` and `Infinity` are not.
 pub const INVALID_JSON: &str = "INVALID_JSON";
 /// Something follows the one document or record that a message holds.
@@ -44,6 +50,8 @@ pub const OUT_OF_RANGE: &str = "OUT_OF_RANGE";
 pub const DECIMAL_SCALE: &str = "DECIMAL_SCALE";
 /// A decimal has more digits than its precision leaves room for.
 pub const DECIMAL_PRECISION: &str = "DECIMAL_PRECISION";
+/// A number has no exact form in the contract's type.
+pub const NOT_EXACT: &str = "NOT_EXACT";
 /// A text that should be a number is none.
 pub const INVALID_NUMBER: &str = "INVALID_NUMBER";
 /// A text is no RFC 3339 `date-time`, or names an instant that does not exist.
@@ -80,6 +88,8 @@ enum Place {
     Byte(usize),
     /// Property names and element numbers, the innermost first.
     Path(Vec<String>),
+    /// A header of the message.
+    Header(&'static str),
 }
 
 impl Fault {
@@ -93,6 +103,12 @@ impl Fault {
     #[cold]
     pub(crate) fn at_byte(byte: usize, rule: &'static str, reason: impl Into<String>) -> Box<Self> {
         Box::new(Self { place: Place::Byte(byte), rule, reason: reason.into() })
+    }
+
+    /// A fault of a header.
+    #[cold]
+    pub(crate) fn of_header(name: &'static str, rule: &'static str, reason: impl Into<String>) -> Box<Self> {
+        Box::new(Self { place: Place::Header(name), rule, reason: reason.into() })
     }
 
     /// The same fault seen from the object or array that holds the value.
@@ -114,10 +130,20 @@ impl Fault {
         self
     }
 
+    /// The same fault with a hint behind its reason, if it is of this rule.
+    #[cold]
+    pub(crate) fn hinted(mut self: Box<Self>, rule: &'static str, hint: &str) -> Box<Self> {
+        if self.rule == rule {
+            self.reason.push_str(hint);
+        }
+        self
+    }
+
     /// The rejection of event `index` of a message.
     pub(crate) fn rejection(self, index: u32) -> Rejection {
         let place = match self.place {
             Place::Byte(byte) => format!("byte {byte}"),
+            Place::Header(name) => format!("header {name}"),
             Place::Path(path) => path.iter().rev().map(|step| pointer_step(step)).collect(),
         };
         Rejection { index, place, rule: self.rule, reason: self.reason }

@@ -126,6 +126,18 @@ impl Property {
     }
 }
 
+impl Property {
+    /// The constant that a value equals, where the property has only these; `shown` is the value for a person.
+    pub(crate) fn allow(&self, slot: Slot, texts: &Texts<'_>, shown: impl FnOnce() -> String) -> Checked<Slot> {
+        let Some(allowed) = &self.allowed else {
+            return Ok(slot);
+        };
+        allowed.iter().copied().find(|constant| texts.same(constant, &slot)).ok_or_else(|| {
+            Fault::new(rule::NOT_IN_ENUM, format!("`{}` is none of the values allowed", shorten(&shown())))
+        })
+    }
+}
+
 impl Form {
     fn new(kind: &Kind, texts: &mut String) -> Self {
         match kind {

@@ -1,7 +1,7 @@
 //! What is accepted as which row, and what is refused where by which rule.
 
-use arrow::array::Array;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
+use ::arrow::array::Array;
+use ::arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::Bytes;
 use proptest::prelude::*;
 
@@ -87,7 +87,7 @@ pub(super) fn message(body: impl Into<Bytes>) -> RawMessage {
 }
 
 /// The values of a row that are not null, as `name=value`, without the system columns.
-fn row_text(batch: &RecordBatch, row: usize) -> String {
+pub(super) fn row_text(batch: &RecordBatch, row: usize) -> String {
     let options = FormatOptions::new();
     let schema = batch.schema();
     let columns = batch.columns().iter().zip(schema.fields()).filter_map(|(array, field)| {
@@ -155,7 +155,7 @@ fn event_becomes_a_row_with_defaults_and_system_columns() {
     decoder.decode(&RawMessage { received_at: None, ..message(r#"{"id":"b"}"#) }, &mut Vec::new());
     let batch = decoder.finish();
     let system = batch.project(&[13, 14, 15, 16]).unwrap();
-    let shown = arrow::util::pretty::pretty_format_batches(&[system]).unwrap().to_string();
+    let shown = ::arrow::util::pretty::pretty_format_batches(&[system]).unwrap().to_string();
     assert!(shown.contains("| 1970-01-01T00:00:01Z | TEST    | 7         | 0      |"), "{shown}");
     assert!(shown.contains("|                      | TEST    | 7         | 0      |"), "{shown}");
 }

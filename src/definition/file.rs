@@ -43,6 +43,7 @@ pub(crate) struct SourceFile {
     pub(crate) unique: Option<Placed<Vec<Word>>>,
     pub(crate) upsert: Option<UpsertFile>,
     pub(crate) deleted: Option<Word>,
+    pub(crate) snapshot: Option<SnapshotFile>,
     pub(crate) event_time: Option<EventTimeFile>,
     pub(crate) late: Option<Placed<Late>>,
 }
@@ -58,6 +59,13 @@ pub(crate) struct StreamFile {
 pub(crate) struct UpsertFile {
     pub(crate) key: Option<Placed<Vec<Word>>>,
     pub(crate) order_by: Option<Word>,
+}
+
+#[derive(Debug)]
+pub(crate) struct SnapshotFile {
+    pub(crate) span: Range<usize>,
+    pub(crate) by: Option<Placed<Vec<Word>>>,
+    pub(crate) version: Option<Word>,
 }
 
 #[derive(Debug)]
@@ -132,6 +140,7 @@ impl SourceFile {
             unique: fields.words("unique", report),
             upsert: fields.get("upsert").and_then(|node| UpsertFile::read(node, report)),
             deleted: fields.word("deleted", report),
+            snapshot: fields.get("snapshot").and_then(|node| SnapshotFile::read(node, report)),
             event_time: fields.get("event_time").and_then(|node| EventTimeFile::read(node, report)),
             late: fields.choice("late", LATE, &[Late::Apply, Late::Divert, Late::Drop], report),
         }
@@ -182,6 +191,14 @@ impl UpsertFile {
             }
             _ => Some(Self { key: Some(read_words(node, "upsert", report)), order_by: None }),
         }
+    }
+}
+
+impl SnapshotFile {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let fields = Fields::open(node, &grammar::SNAPSHOT, &node.span, report)?;
+        let (by, version) = (fields.words("by", report), fields.word("version", report));
+        Some(Self { span: node.span.clone(), by, version })
     }
 }
 

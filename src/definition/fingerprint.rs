@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::contract::{Column, Condition, Contract, Kind, Value};
 use super::pipeline::{
-    Clock, EventTime, FileFormat, Identity, Input, Job, Late, Pipeline, Sink, SinkTarget, Source, Start,
+    Clock, EventTime, FileFormat, Identity, Input, Job, Late, Pipeline, Sink, SinkTarget, Snapshot, Source, Start,
 };
 
 /// Changes when the same definition shall have another fingerprint.
@@ -145,11 +145,15 @@ impl Print {
                 self.tag(0);
                 self.many(unique, Self::index);
             }
-            Identity::Upsert { key, order_by, deleted } => {
+            Identity::Upsert { key, order_by, deleted, snapshot } => {
                 self.tag(1);
                 self.many(key, Self::index);
                 self.option(order_by.as_ref(), Self::index);
                 self.option(deleted.as_ref(), Self::index);
+                self.option(snapshot.as_ref(), |print, Snapshot { by, version }| {
+                    print.many(by, Self::index);
+                    print.index(version);
+                });
             }
         }
     }

@@ -123,6 +123,12 @@ pub(crate) static SOURCE: Shape = Shape {
         ),
         field("deleted", Form::Text, Need::Optional, "A boolean column; true removes the key's row."),
         field(
+            "snapshot",
+            Form::One(&SNAPSHOT),
+            Need::Optional,
+            "Each version of an upsert source is complete for its `by`; keys that it leaves out are gone.",
+        ),
+        field(
             "event_time",
             Form::Either(&Form::Text, &Form::One(&EVENT_TIME)),
             Need::Optional,
@@ -135,7 +141,6 @@ pub(crate) static SOURCE: Shape = Shape {
     ],
     later: &[
         later("archive", "leave it out: `start: all` replays from the stream, as far back as the stream reaches"),
-        later("snapshot", "leave it out: use `upsert`, and `deleted` for rows that go"),
         later("history", "leave it out: jobs see the rows as they are now"),
         later("retain", "leave it out: every row is kept"),
         later("watch", "leave it out: a file is read once, from start to end"),
@@ -172,6 +177,15 @@ pub(crate) static UPSERT: Shape = Shape {
     fields: &[
         field("key", Form::Texts, Need::Required, "The columns that name a row."),
         field("order_by", Form::Text, Need::Optional, "The row with the highest value wins, not the last."),
+    ],
+    later: &[],
+};
+
+pub(crate) static SNAPSHOT: Shape = Shape {
+    what: "`snapshot`",
+    fields: &[
+        field("by", Form::Texts, Need::Required, "Columns of the key; a version is complete for each of their values."),
+        field("version", Form::Text, Need::Required, "The column whose highest value is the newest version."),
     ],
     later: &[],
 };

@@ -118,7 +118,7 @@ pub enum Identity {
         unique: Vec<usize>,
     },
     /// The last row of a key (or the one with the highest `order_by`; of equal ones the last) is the key's row; one whose
-    /// `deleted` is true removes it.
+    /// `deleted` is true removes it. With `snapshot`, of the rows of the newest version only.
     Upsert {
         /// The columns of the key.
         key: Vec<usize>,
@@ -126,7 +126,19 @@ pub enum Identity {
         order_by: Option<usize>,
         /// The boolean column that says that the row's key is gone.
         deleted: Option<usize>,
+        /// What makes some rows together a complete statement.
+        snapshot: Option<Snapshot>,
     },
+}
+
+/// Each version of the rows that agree in `by` is complete: with the first row of a newer one every row of the older ones
+/// goes, and a row of an older one changes nothing. Indexes are contract columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// Columns of the key: what a version is complete for.
+    pub by: Vec<usize>,
+    /// The column whose highest value is the newest version.
+    pub version: usize,
 }
 
 /// Which column is event time, and when the source counts as complete.

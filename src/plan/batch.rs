@@ -4,8 +4,6 @@ use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use datafusion::catalog::{MemorySchemaProvider, SchemaProvider};
-use datafusion::common::TableReference;
 use datafusion::datasource::MemTable;
 use datafusion::error::{DataFusionError, Result};
 
@@ -13,7 +11,7 @@ use crate::types::Micros;
 
 use super::job::only_queries;
 use super::size::too_large;
-use super::{session, watermark};
+use super::{session, system, watermark};
 
 /// A table of a batch: its name (`milepost.errors` for a system table), schema and rows.
 #[derive(Debug, Clone)]
@@ -36,9 +34,7 @@ pub async fn run_batch(
     watermark: Option<Micros>,
 ) -> Result<(SchemaRef, Vec<RecordBatch>)> {
     let context = session();
-    if let Some(catalog) = context.catalog("datafusion") {
-        catalog.register_schema("milepost", Arc::new(MemorySchemaProvider::new()) as Arc<dyn SchemaProvider>)?;
-    }
+    system::register_schema(&context)?;
     for table in tables {
         let schema = nullable(&table.schema);
         let batches = table
@@ -47,11 +43,7 @@ pub async fn run_batch(
             .map(|batch| RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()))
             .collect::<Result<Vec<_>, _>>()?;
         let provider = MemTable::try_new(schema, vec![batches])?;
-        let reference = match table.name.split_once('.') {
-            Some((schema, name)) => TableReference::partial(schema, name),
-            None => TableReference::bare(&*table.name),
-        };
-        context.register_table(reference, Arc::new(provider))?;
+        context.register_table(system::reference(&table.name), Arc::new(provider))?;
     }
     if let Some(found) = too_large(sql) {
         return Err(DataFusionError::Plan(format!("{}: {}", found.message, found.help)));

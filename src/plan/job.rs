@@ -16,6 +16,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, suggest};
 use super::explain::diagnose;
 use super::place::{find_word, first_code};
 use super::statement::{one_query, table_places};
+use super::system::{self, SYSTEM_SCHEMA, SystemTable};
 use super::{check, session, watermark};
 
 /// Tables by name, in the order in which rows reach the circuit.
@@ -32,7 +33,7 @@ pub struct PlannedJob {
     pub plan: LogicalPlan,
     /// The schema of the job's table.
     pub schema: SchemaRef,
-    /// The tables that it reads, sorted.
+    /// The tables that it reads, sorted; Milepost's own with their schema.
     pub reads: Vec<String>,
     /// The declared key as column indexes; empty where none is declared.
     pub key: Vec<usize>,
@@ -54,8 +55,14 @@ pub async fn plan_jobs(pipeline: &Pipeline, sources: &TableSchemas) -> (Vec<Plan
     let mut parsed = Vec::new();
     let names: Vec<&str> =
         sources.iter().map(|(name, _)| &**name).chain(pipeline.jobs.iter().map(|job| &*job.name)).collect();
+    if let Err(error) = system::register_schema(&context) {
+        problems.extend(diagnose(&error, &pipeline.text));
+    }
     for (name, schema) in sources {
         register(&context, name, schema, &mut problems, pipeline);
+    }
+    for table in SystemTable::ALL {
+        register(&context, table.name(), &table.schema(), &mut problems, pipeline);
     }
     for (index, job) in pipeline.jobs.iter().enumerate() {
         match parse(&context, job, &names) {
@@ -70,7 +77,9 @@ pub async fn plan_jobs(pipeline: &Pipeline, sources: &TableSchemas) -> (Vec<Plan
         let (index, statement, reads) = &parsed[position];
         let job = &pipeline.jobs[*index];
         let ready = reads.iter().all(|name| {
-            sources.iter().any(|(source, _)| **source == **name) || planned.iter().any(|done| *done.name == **name)
+            sources.iter().any(|(source, _)| **source == **name)
+                || planned.iter().any(|done| *done.name == **name)
+                || SystemTable::ALL.iter().any(|table| table.name() == name)
         });
         if !ready {
             continue;
@@ -93,8 +102,7 @@ fn register(
     problems: &mut Vec<Diagnostic>,
     pipeline: &Pipeline,
 ) {
-    let reference = datafusion::common::TableReference::bare(name);
-    if let Err(error) = context.register_table(reference, Arc::new(EmptyTable::new(Arc::clone(schema)))) {
+    if let Err(error) = context.register_table(system::reference(name), Arc::new(EmptyTable::new(Arc::clone(schema)))) {
         problems.extend(diagnose(&error, &pipeline.text));
     }
 }
@@ -107,21 +115,42 @@ fn parse(context: &SessionContext, job: &Job, names: &[&str]) -> Result<(Stateme
     let places = table_places(&statement, &job.sql.text);
     let place = |name: &str| places.iter().find(|(known, _)| known == name).map_or(0..0, |(_, span)| span.clone());
     let others = || names.iter().copied().filter(|&other| *other != *job.name);
-    let mut unknown = Vec::new();
+    let mut refused = Vec::new();
     let mut reads = BTreeSet::new();
     for reference in &references {
         let table = reference.table();
-        if let Some(schema) = reference.schema() {
-            let message = format!("there is no schema `{schema}` in a job");
-            let help = format!("sources and jobs go by their names alone: {}", suggest(table, others()));
-            unknown.push(Diagnostic::new(&job.sql, place(table), message).with_help(help));
-        } else if !names.contains(&table) {
-            let message = format!("no source or job is called `{table}`");
-            unknown.push(Diagnostic::new(&job.sql, place(table), message).with_help(suggest(table, others())));
+        let found = match reference.schema() {
+            Some(SYSTEM_SCHEMA) if reference.catalog().is_none() => system_table(table),
+            Some(schema) => {
+                let help = format!("sources and jobs go by their names alone: {}", suggest(table, others()));
+                Err((format!("there is no schema `{schema}` in a job"), help))
+            }
+            None if names.contains(&table) => Ok(table),
+            None => Err((format!("no source or job is called `{table}`"), suggest(table, others()))),
+        };
+        match found {
+            Ok(name) => {
+                reads.insert(name.to_owned());
+            }
+            Err((message, help)) => {
+                refused.push(Diagnostic::new(&job.sql, place(table), message).with_help(help));
+            }
         }
-        reads.insert(table.to_owned());
     }
-    if unknown.is_empty() { Ok((statement, reads.into_iter().collect())) } else { Err(unknown) }
+    if refused.is_empty() { Ok((statement, reads.into_iter().collect())) } else { Err(refused) }
+}
+
+/// One of Milepost's own tables as a job may read it, or what is wrong and what would be right.
+fn system_table(table: &str) -> Result<&'static str, (String, String)> {
+    let Some(found) = SystemTable::named(table) else {
+        let readable = SystemTable::ALL.into_iter().filter(|known| known.refusal().is_none());
+        let help = suggest(table, readable.map(SystemTable::bare_name));
+        return Err((format!("there is no table `{SYSTEM_SCHEMA}.{table}`"), help));
+    };
+    match found.refusal() {
+        Some(help) => Err((format!("a job can't read `{}`", found.name()), help.to_owned())),
+        None => Ok(found.name()),
+    }
 }
 
 fn listed(names: &[&str]) -> String {

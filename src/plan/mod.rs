@@ -10,6 +10,7 @@ mod predicate;
 mod session;
 mod size;
 mod statement;
+mod system;
 mod ties;
 mod watermark;
 
@@ -20,4 +21,6 @@ pub use job::{PlannedJob, TableSchemas, compile_jobs, plan_jobs};
 pub use place::Refusal;
 pub use predicate::row_predicate;
 pub use session::session;
+pub use system::SystemTable;
+pub(crate) use system::table_name;
 pub use watermark::{Relation, bind_comparisons, bind_value, watermark_comparison};

@@ -454,10 +454,10 @@ impl Driver {
     fn warn_of_withheld_rows(&self) {
         for job in self.shared.lock().job_reports() {
             if job.ambiguous_keys > 0 {
-                tracing::warn!(job = %job.job, keys = job.ambiguous_keys, "keys that stand for several rows, or are null, are not published");
+                tracing::warn!(job = %job.job, keys = job.ambiguous_keys, "keys that stand for several rows are not published");
             }
             if job.errors > 0 {
-                tracing::warn!(job = %job.job, rows = job.errors, "rows that an expression failed on are left out; see milepost.errors");
+                tracing::warn!(job = %job.job, rows = job.errors, "rows that an expression failed on, or that have a null in the key, are left out; see milepost.errors");
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::decode::{Decoder, Format};
 use crate::definition::pipeline::{Identity, Late, Pipeline};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{BatchTable, TableSchemas, plan_jobs, row_predicate};
+use crate::plan::{BatchTable, SystemTable, TableSchemas, plan_jobs, row_predicate};
 use crate::sink::{KeyedChanges, Stamp};
 use crate::state::{Delta, Table};
 use crate::types::{DeadLetter, Epoch, Micros, RawMessage, Rejection};
@@ -22,7 +22,7 @@ use crate::types::{DeadLetter, Epoch, Micros, RawMessage, Rejection};
 use super::clock::{Heard, LateJudge, PipelineClock};
 use super::report::{JobReport, SourceCounts};
 use super::sink_check::check_sinks;
-use super::system_tables::FailedRow;
+use super::system_tables::{FailedRow, Journal, LateRow};
 
 /// A pipeline in memory: the circuit, what the sources' rows decided so far, and every table.
 pub struct Engine {
@@ -32,9 +32,9 @@ pub struct Engine {
     tables: Vec<Table>,
     ambiguous: Vec<BTreeSet<String>>,
     clock: PipelineClock,
-    epochs: Vec<EpochRecord>,
-    dead_letters: Vec<DeadLetter>,
-    late: Vec<LateRow>,
+    journal: Journal,
+    /// Those of Milepost's own tables that jobs read: the circuit's inputs behind the sources.
+    own_inputs: Vec<SystemTable>,
     errors: BTreeMap<(usize, String, String, String), i64>,
 }
 
@@ -46,15 +46,6 @@ struct SourceState {
     table: Option<Table>,
     when: Option<Arc<dyn PhysicalExpr>>,
     judge: LateJudge,
-}
-
-/// A row that came behind its source's watermark and was not applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct LateRow {
-    pub(crate) source: Arc<str>,
-    pub(crate) sequence: i64,
-    pub(crate) index: i64,
-    pub(crate) event_time: Option<Micros>,
 }
 
 /// One micro-batch on its way in.
@@ -95,7 +86,10 @@ pub async fn build_circuit(pipeline: &Pipeline) -> Result<Circuit, Diagnostics> 
         problems.extend(compile_when(pipeline, position).err().unwrap_or_default());
     }
     problems.extend(check_sinks(pipeline, &planned));
-    match compile(&sources, &planned, &|job| Arc::clone(&pipeline.jobs[job].sql)) {
+    let own = SystemTable::among(planned.iter().flat_map(|job| &job.reads).map(String::as_str));
+    let inputs: TableSchemas =
+        sources.into_iter().chain(own.into_iter().map(|table| (Arc::from(table.name()), table.schema()))).collect();
+    match compile(&inputs, &planned, &|job| Arc::clone(&pipeline.jobs[job].sql)) {
         Ok(circuit) => problems.into_result(Some(circuit)),
         Err(found) => {
             problems.extend(found);
@@ -142,6 +136,7 @@ impl Engine {
             .map(|job| Table::new(Arc::clone(&job.schema), job.key.clone()))
             .collect::<datafusion::error::Result<Vec<_>>>()
             .map_err(whole)?;
+        let own_inputs = SystemTable::among(circuit.jobs().iter().flat_map(|job| &job.reads).map(String::as_str));
         let clock = PipelineClock::new(pipeline.clock, pipeline.sources.iter().map(|source| source.event_time.clone()));
         Ok(Self {
             ambiguous: vec![BTreeSet::new(); tables.len()],
@@ -149,9 +144,8 @@ impl Engine {
             sources,
             tables,
             clock,
-            epochs: Vec::new(),
-            dead_letters: Vec::new(),
-            late: Vec::new(),
+            journal: Journal::new(&pipeline.name),
+            own_inputs,
             errors: BTreeMap::new(),
             pipeline,
         })
@@ -168,8 +162,10 @@ impl Engine {
         input: EpochInput,
         watched: &[usize],
     ) -> Result<(EpochRecord, EpochOutput)> {
+        let mark = self.journal.mark();
+        let before = self.counts();
         let mut heard = vec![Heard::default(); self.sources.len()];
-        let mut deltas = Vec::with_capacity(self.sources.len());
+        let mut deltas = Vec::with_capacity(self.sources.len() + self.own_inputs.len());
         let mut messages = input.messages.into_iter();
         for (position, heard) in heard.iter_mut().enumerate() {
             let (delta, said) = self.take_in(position, messages.next().unwrap_or_default())?;
@@ -188,12 +184,23 @@ impl Engine {
                 table.apply(delta).map_err(engine_error)?;
             }
         }
+        self.note_epoch(&record, &before);
+        for &table in &self.own_inputs {
+            deltas.push(self.journal.delta(table, mark)?);
+        }
         let output = self.circuit.step(&deltas, record.watermark_us).map_err(engine_error)?;
         self.note_errors(output.errors);
         let stamp = Stamp { epoch: record.epoch, clock: record.clock_us, watermark: record.watermark_us };
         let (changed, changes) = self.bring_up_to_date(&output.jobs, watched)?;
-        self.epochs.push(record.clone());
         Ok((record, EpochOutput { stamp, changes, changed }))
+    }
+
+    /// Notes the epoch and what became of its events; `before` is what was counted before it.
+    fn note_epoch(&mut self, record: &EpochRecord, before: &[SourceCounts]) {
+        for ((definition, source), before) in self.pipeline.sources.iter().zip(&self.sources).zip(before) {
+            self.journal.intake(record.epoch, &definition.name, source.counts.since(before));
+        }
+        self.journal.epoch(record.clone());
     }
 
     /// Decodes one source's messages and takes the rows in.
@@ -210,15 +217,16 @@ impl Engine {
             source.counts.read += rows as u64 + (rejections.len() - known) as u64;
             for rejection in rejections.drain(known..) {
                 source.counts.dead_letters += 1;
-                self.dead_letters.push(dead_letter(&definition.name, message, rejection));
+                self.journal.dead_letter(dead_letter(&definition.name, message, rejection));
             }
         }
         let rows = source.decoder.finish();
         let taken = source.intake.take(&rows).map_err(engine_error)?;
         let places = positions(&rows).map_err(engine_error)?;
         for &row in &taken.conflicts {
-            let letter = places.get(row).and_then(|&place| conflict(&definition.name, place, &messages));
-            self.dead_letters.extend(letter);
+            if let Some(letter) = places.get(row).and_then(|&place| conflict(&definition.name, place, &messages)) {
+                self.journal.dead_letter(letter);
+            }
         }
         source.counts.duplicate += taken.duplicates.len() as u64;
         source.counts.dead_letters += taken.conflicts.len() as u64;
@@ -259,13 +267,10 @@ impl Engine {
         }
         if definition.late == Late::Divert {
             let places = positions(delta.batch()).map_err(engine_error)?;
-            let rows = places.into_iter().enumerate().filter(|&(row, _)| !on_time[row]);
-            self.late.extend(rows.map(|(row, (sequence, index))| LateRow {
-                source: Arc::clone(&definition.name),
-                sequence,
-                index,
-                event_time: times.is_valid(row).then(|| times.value(row)),
-            }));
+            for (row, (sequence, index)) in places.into_iter().enumerate().filter(|&(row, _)| !on_time[row]) {
+                let event_time = times.is_valid(row).then(|| times.value(row));
+                self.journal.late(LateRow { source: Arc::clone(&definition.name), sequence, index, event_time });
+            }
         }
         Ok((delta.filter(&BooleanArray::from(on_time)).map_err(engine_error)?, heard))
     }
@@ -294,16 +299,16 @@ impl Engine {
             if table.key().is_empty() {
                 continue;
             }
-            let states = table.states_of(delta.batch()).map_err(engine_error)?;
-            let settled = [&key_texts(&states.present, table.key())?, &key_texts(&states.gone, &all(&states.gone))?]
-                .into_iter()
-                .flatten()
-                .cloned()
-                .collect::<BTreeSet<_>>();
-            self.ambiguous[job].retain(|key| !settled.contains(key));
-            self.ambiguous[job].extend(key_texts(&states.ambiguous, &all(&states.ambiguous))?);
+            let keys = table.touched_keys(delta.batch()).map_err(engine_error)?;
+            let ambiguous = &mut self.ambiguous[job];
+            if !ambiguous.is_empty() {
+                let settled: BTreeSet<_> = key_texts(&keys.settled().map_err(engine_error)?)?.into_iter().collect();
+                ambiguous.retain(|key| !settled.contains(key));
+            }
+            ambiguous.extend(key_texts(&keys.ambiguous().map_err(engine_error)?)?);
             if watched.contains(&job) {
-                changes.push((job, KeyedChanges { present: states.present, gone: states.gone }));
+                let present = keys.present().map_err(engine_error)?;
+                changes.push((job, KeyedChanges { present, gone: keys.gone().map_err(engine_error)? }));
             }
         }
         Ok((changed, changes))
@@ -321,7 +326,7 @@ impl Engine {
 
     /// The number of the last epoch; 0 before the first.
     pub fn epoch(&self) -> Epoch {
-        self.epochs.last().map_or(Epoch(0), |record| record.epoch)
+        self.journal.epochs().last().map_or(Epoch(0), |record| record.epoch)
     }
 
     /// The clock of the last epoch.
@@ -353,7 +358,7 @@ impl Engine {
 
     /// The logged epochs.
     pub fn epochs(&self) -> &[EpochRecord] {
-        &self.epochs
+        self.journal.epochs()
     }
 
     /// What became of each source's events.
@@ -383,7 +388,7 @@ impl Engine {
         let batches = table.batches().map_err(engine_error)?;
         let rows = arrow::compute::concat_batches(table.schema(), &batches)
             .map_err(|error| Error::caused(ErrorKind::Internal, "putting a table together", error))?;
-        Ok(table.states_of(&rows).map_err(engine_error)?.present)
+        table.touched_keys(&rows).and_then(|keys| keys.present()).map_err(engine_error)
     }
 
     /// The rows of a job's table. `job` is a position in the circuit.
@@ -416,12 +421,7 @@ impl Engine {
                 FailedRow { job, expression, reason, row, count }
             })
             .collect();
-        Ok(vec![
-            super::system_tables::dead_letters(&self.dead_letters)?,
-            super::system_tables::errors(&errors)?,
-            super::system_tables::late(&self.late)?,
-            super::system_tables::epochs(&self.epochs)?,
-        ])
+        self.journal.tables(&errors)
     }
 }
 
@@ -488,20 +488,17 @@ fn conflict(source: &Arc<str>, place: (i64, i64), messages: &[RawMessage]) -> Op
     Some(dead_letter(source, messages.get(position)?, rejection))
 }
 
-fn all(batch: &RecordBatch) -> Vec<usize> {
-    (0..batch.num_columns()).collect()
-}
-
 /// Keys as text, for reports.
-fn key_texts(rows: &RecordBatch, key: &[usize]) -> Result<Vec<String>> {
+fn key_texts(keys: &RecordBatch) -> Result<Vec<String>> {
     let options = arrow::util::display::FormatOptions::default().with_null("null");
-    let columns = key
+    let columns = keys
+        .columns()
         .iter()
-        .map(|&column| arrow::util::display::ArrayFormatter::try_new(rows.column(column).as_ref(), &options))
+        .map(|column| arrow::util::display::ArrayFormatter::try_new(column.as_ref(), &options))
         .collect::<Result<Vec<_>, _>>()
         .map_err(|error| Error::caused(ErrorKind::Internal, "showing a key", error))?;
     let text = |row: usize| columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join(", ");
-    Ok((0..rows.num_rows()).map(text).collect())
+    Ok((0..keys.num_rows()).map(text).collect())
 }
 
 fn engine_error(error: datafusion::error::DataFusionError) -> Error {

@@ -40,9 +40,9 @@ pub struct JobReport {
     pub job: String,
     /// Rows in its table.
     pub rows: u64,
-    /// Rows that an expression failed on.
+    /// Rows that an expression failed on, or that have a null in the job's key.
     pub errors: u64,
-    /// Keys that stand for several rows, or have a null in them: not published.
+    /// Keys that stand for several rows: not published.
     pub ambiguous_keys: u64,
 }
 
@@ -68,6 +68,17 @@ pub struct StatusReport {
 }
 
 impl SourceCounts {
+    /// What was counted since `before`.
+    pub fn since(&self, before: &Self) -> Self {
+        Self {
+            read: self.read - before.read,
+            accepted: self.accepted - before.accepted,
+            duplicate: self.duplicate - before.duplicate,
+            late: self.late - before.late,
+            dead_letters: self.dead_letters - before.dead_letters,
+        }
+    }
+
     /// Whether every event that was read ended in exactly one counted place.
     pub fn add_up(&self) -> bool {
         self.accepted + self.duplicate + self.late + self.dead_letters == self.read

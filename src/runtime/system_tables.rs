@@ -1,44 +1,46 @@
-//! Milepost's own tables, for `query`: `milepost.dead_letters`, `.errors`, `.late`, `.epochs`.
+//! Milepost's own tables: what `query` shows of them, and what an epoch adds to those that jobs read.
+//!
+//! They are functions of the logged epochs: the same after a restart, which runs these epochs again. Beside dead letters and
+//! late rows they show how the input was cut into epochs, and so does a job that reads them.
 
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray,
+    ArrayRef, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
 };
-use arrow::datatypes::{DataType, Field, Schema};
 
 use crate::checkpoint::EpochRecord;
-use crate::definition::contract::utc_timestamp;
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::BatchTable;
-use crate::types::{DeadLetter, Micros};
+use crate::plan::{BatchTable, SystemTable};
+use crate::state::Delta;
+use crate::types::{DeadLetter, Epoch, Micros};
 
-use super::engine::LateRow;
+use super::report::SourceCounts;
 
-/// Every event that could not be read: `body` as it came, `text` the same for reading.
-pub(super) fn dead_letters(letters: &[DeadLetter]) -> Result<BatchTable> {
-    let text = |value: &dyn Fn(&DeadLetter) -> String| -> ArrayRef {
-        Arc::new(letters.iter().map(|letter| Some(value(letter))).collect::<StringArray>())
-    };
-    let headers = |letter: &DeadLetter| serde_json::to_string(&letter.message.headers).unwrap_or_default();
-    let bodies: BinaryArray = letters.iter().map(|letter| Some(letter.message.body.as_ref())).collect();
-    table(
-        "milepost.dead_letters",
-        vec![
-            ("source", text(&|letter| letter.source.to_string())),
-            ("stream", text(&|letter| letter.message.stream.to_string())),
-            ("sequence", integers(letters.iter().map(|letter| letter.message.sequence))),
-            ("index", integers(letters.iter().map(|letter| u64::from(letter.rejection.index)))),
-            ("subject", text(&|letter| letter.message.subject.to_string())),
-            ("received_at", times(letters.iter().map(|letter| letter.message.received_at))),
-            ("rule", text(&|letter| letter.rejection.rule.to_owned())),
-            ("place", text(&|letter| letter.rejection.place.clone())),
-            ("reason", text(&|letter| letter.rejection.reason.clone())),
-            ("headers", text(&headers)),
-            ("text", text(&|letter| String::from_utf8_lossy(&letter.message.body).into_owned())),
-            ("body", Arc::new(bodies)),
-        ],
-    )
+/// What the epochs so far left to be asked about; it grows with every one of them.
+pub(super) struct Journal {
+    pipeline: Arc<str>,
+    dead_letters: Vec<DeadLetter>,
+    late: Vec<LateRow>,
+    intake: Vec<IntakeRow>,
+    epochs: Vec<EpochRecord>,
+}
+
+/// A row that came behind its source's watermark and was not applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct LateRow {
+    pub(super) source: Arc<str>,
+    pub(super) sequence: i64,
+    pub(super) index: i64,
+    pub(super) event_time: Option<Micros>,
+}
+
+/// What became of the events that a source gave in an epoch.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct IntakeRow {
+    epoch: Epoch,
+    source: Arc<str>,
+    counts: SourceCounts,
 }
 
 /// A row that an expression failed on, and how often it stands there.
@@ -50,49 +52,184 @@ pub(super) struct FailedRow<'a> {
     pub(super) count: i64,
 }
 
-/// Rows that an expression failed on.
-pub(super) fn errors(errors: &[FailedRow<'_>]) -> Result<BatchTable> {
-    let text = |value: &dyn Fn(&FailedRow<'_>) -> String| -> ArrayRef {
-        Arc::new(errors.iter().map(|error| Some(value(error))).collect::<StringArray>())
-    };
-    table(
-        "milepost.errors",
-        vec![
-            ("job", text(&|error| error.job.to_owned())),
-            ("expression", text(&|error| error.expression.to_owned())),
-            ("reason", text(&|error| error.reason.to_owned())),
-            ("row", text(&|error| error.row.to_owned())),
-            ("count", Arc::new(errors.iter().map(|error| Some(error.count)).collect::<Int64Array>())),
-        ],
-    )
+/// How long the journal was before an epoch.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    dead_letters: usize,
+    late: usize,
+    intake: usize,
+    epochs: usize,
 }
 
-/// Rows behind their source's watermark that were diverted.
-pub(super) fn late(rows: &[LateRow]) -> Result<BatchTable> {
-    table(
-        "milepost.late",
+impl Journal {
+    /// Of a pipeline that has not run yet.
+    pub(super) fn new(pipeline: &str) -> Self {
+        Self {
+            pipeline: pipeline.into(),
+            dead_letters: Vec::new(),
+            late: Vec::new(),
+            intake: Vec::new(),
+            epochs: Vec::new(),
+        }
+    }
+
+    /// Notes an event that could not be read.
+    pub(super) fn dead_letter(&mut self, letter: DeadLetter) {
+        self.dead_letters.push(letter);
+    }
+
+    /// Notes a row that was diverted.
+    pub(super) fn late(&mut self, row: LateRow) {
+        self.late.push(row);
+    }
+
+    /// Notes what became of the events of a source in an epoch; nothing if it gave none.
+    pub(super) fn intake(&mut self, epoch: Epoch, source: &Arc<str>, counts: SourceCounts) {
+        if counts.read > 0 {
+            self.intake.push(IntakeRow { epoch, source: Arc::clone(source), counts });
+        }
+    }
+
+    /// Notes an epoch.
+    pub(super) fn epoch(&mut self, record: EpochRecord) {
+        self.epochs.push(record);
+    }
+
+    /// The epochs so far.
+    pub(super) fn epochs(&self) -> &[EpochRecord] {
+        &self.epochs
+    }
+
+    /// Where the journal ends now.
+    pub(super) fn mark(&self) -> Mark {
+        Mark {
+            dead_letters: self.dead_letters.len(),
+            late: self.late.len(),
+            intake: self.intake.len(),
+            epochs: self.epochs.len(),
+        }
+    }
+
+    /// How a table that jobs may read changed since the mark.
+    pub(super) fn delta(&self, table: SystemTable, since: Mark) -> Result<Delta> {
+        let appended = |columns| Ok(Delta::insertions(batch(table, columns)?));
+        match table {
+            SystemTable::DeadLetters => appended(dead_letters(rest(&self.dead_letters, since.dead_letters))),
+            SystemTable::Late => appended(late(rest(&self.late, since.late))),
+            SystemTable::Intake => appended(intake(rest(&self.intake, since.intake))),
+            SystemTable::Epochs => appended(epochs(rest(&self.epochs, since.epochs))),
+            SystemTable::Progress => {
+                let before = since.epochs.checked_sub(1).and_then(|last| self.epochs.get(last));
+                let now = self.epochs.last().filter(|_| self.epochs.len() > since.epochs);
+                let Some(now) = now else { return Ok(Delta::empty(&table.schema())) };
+                let weights = if before.is_some() { vec![-1, 1] } else { vec![1] };
+                let rows: Vec<&EpochRecord> = before.into_iter().chain([now]).collect();
+                Ok(Delta::new(batch(table, self.progress(&rows))?, weights))
+            }
+            SystemTable::Errors => Err(Error::internal("no job reads `milepost.errors`")),
+        }
+    }
+
+    /// Every table as it stands, for `query`.
+    pub(super) fn tables(&self, errors: &[FailedRow<'_>]) -> Result<Vec<BatchTable>> {
+        let last: Vec<&EpochRecord> = self.epochs.last().into_iter().collect();
+        let whole = |table: SystemTable| {
+            let columns = match table {
+                SystemTable::DeadLetters => dead_letters(&self.dead_letters),
+                SystemTable::Late => late(&self.late),
+                SystemTable::Intake => intake(&self.intake),
+                SystemTable::Epochs => epochs(&self.epochs),
+                SystemTable::Progress => self.progress(&last),
+                SystemTable::Errors => failed(errors),
+            };
+            let batches = vec![batch(table, columns)?];
+            Ok(BatchTable { name: Arc::from(table.name()), schema: table.schema(), batches })
+        };
+        SystemTable::ALL.into_iter().map(whole).collect()
+    }
+
+    fn progress(&self, epochs: &[&EpochRecord]) -> Vec<ArrayRef> {
         vec![
-            ("source", Arc::new(rows.iter().map(|row| Some(row.source.as_ref())).collect::<StringArray>())),
-            ("sequence", Arc::new(rows.iter().map(|row| Some(row.sequence)).collect::<Int64Array>())),
-            ("index", Arc::new(rows.iter().map(|row| Some(row.index)).collect::<Int64Array>())),
-            ("event_time", times(rows.iter().map(|row| row.event_time))),
-        ],
-    )
+            texts(epochs.iter().map(|_| self.pipeline.to_string())),
+            integers(epochs.iter().map(|record| record.epoch.0)),
+            times(epochs.iter().map(|record| record.clock_us)),
+            times(epochs.iter().map(|record| record.watermark_us)),
+        ]
+    }
 }
 
-/// The logged epochs; `inputs` is JSON.
-pub(super) fn epochs(epochs: &[EpochRecord]) -> Result<BatchTable> {
+fn rest<T>(all: &[T], from: usize) -> &[T] {
+    all.get(from..).unwrap_or_default()
+}
+
+/// `body` is the message as it came, `text` the same for reading.
+fn dead_letters(letters: &[DeadLetter]) -> Vec<ArrayRef> {
+    let text = |value: &dyn Fn(&DeadLetter) -> String| texts(letters.iter().map(value));
+    let headers = |letter: &DeadLetter| serde_json::to_string(&letter.message.headers).unwrap_or_default();
+    let bodies: BinaryArray = letters.iter().map(|letter| Some(letter.message.body.as_ref())).collect();
+    vec![
+        text(&|letter| letter.source.to_string()),
+        text(&|letter| letter.message.stream.to_string()),
+        integers(letters.iter().map(|letter| letter.message.sequence)),
+        integers(letters.iter().map(|letter| u64::from(letter.rejection.index))),
+        text(&|letter| letter.message.subject.to_string()),
+        times(letters.iter().map(|letter| letter.message.received_at)),
+        text(&|letter| letter.rejection.rule.to_owned()),
+        text(&|letter| letter.rejection.place.clone()),
+        text(&|letter| letter.rejection.reason.clone()),
+        text(&headers),
+        text(&|letter| String::from_utf8_lossy(&letter.message.body).into_owned()),
+        Arc::new(bodies),
+    ]
+}
+
+fn late(rows: &[LateRow]) -> Vec<ArrayRef> {
+    vec![
+        texts(rows.iter().map(|row| row.source.to_string())),
+        Arc::new(rows.iter().map(|row| Some(row.sequence)).collect::<Int64Array>()),
+        Arc::new(rows.iter().map(|row| Some(row.index)).collect::<Int64Array>()),
+        times(rows.iter().map(|row| row.event_time)),
+    ]
+}
+
+fn intake(rows: &[IntakeRow]) -> Vec<ArrayRef> {
+    let count = |value: &dyn Fn(&SourceCounts) -> u64| integers(rows.iter().map(|row| value(&row.counts)));
+    vec![
+        integers(rows.iter().map(|row| row.epoch.0)),
+        texts(rows.iter().map(|row| row.source.to_string())),
+        count(&|counts| counts.read),
+        count(&|counts| counts.accepted),
+        count(&|counts| counts.duplicate),
+        count(&|counts| counts.late),
+        count(&|counts| counts.dead_letters),
+    ]
+}
+
+/// `inputs` is JSON.
+fn epochs(epochs: &[EpochRecord]) -> Vec<ArrayRef> {
     let inputs = |record: &EpochRecord| serde_json::to_string(&record.inputs).unwrap_or_default();
-    table(
-        "milepost.epochs",
-        vec![
-            ("epoch", integers(epochs.iter().map(|record| record.epoch.0))),
-            ("clock", times(epochs.iter().map(|record| record.clock_us))),
-            ("watermark", times(epochs.iter().map(|record| record.watermark_us))),
-            ("ended", Arc::new(epochs.iter().map(|record| Some(record.ended)).collect::<BooleanArray>())),
-            ("inputs", Arc::new(epochs.iter().map(|record| Some(inputs(record))).collect::<StringArray>())),
-        ],
-    )
+    vec![
+        integers(epochs.iter().map(|record| record.epoch.0)),
+        times(epochs.iter().map(|record| record.clock_us)),
+        times(epochs.iter().map(|record| record.watermark_us)),
+        Arc::new(epochs.iter().map(|record| Some(record.ended)).collect::<BooleanArray>()),
+        texts(epochs.iter().map(inputs)),
+    ]
+}
+
+fn failed(errors: &[FailedRow<'_>]) -> Vec<ArrayRef> {
+    let text = |value: &dyn Fn(&FailedRow<'_>) -> String| texts(errors.iter().map(value));
+    vec![
+        text(&|error| error.job.to_owned()),
+        text(&|error| error.expression.to_owned()),
+        text(&|error| error.reason.to_owned()),
+        text(&|error| error.row.to_owned()),
+        Arc::new(errors.iter().map(|error| Some(error.count)).collect::<Int64Array>()),
+    ]
+}
+
+fn texts(values: impl Iterator<Item = String>) -> ArrayRef {
+    Arc::new(values.map(Some).collect::<StringViewArray>())
 }
 
 fn integers(values: impl Iterator<Item = u64>) -> ArrayRef {
@@ -103,14 +240,7 @@ fn times(values: impl Iterator<Item = Option<Micros>>) -> ArrayRef {
     Arc::new(values.collect::<TimestampMicrosecondArray>().with_timezone("UTC"))
 }
 
-fn table(name: &str, columns: Vec<(&str, ArrayRef)>) -> Result<BatchTable> {
-    let field = |(name, column): &(&str, ArrayRef)| match column.data_type() {
-        DataType::Timestamp(..) => Field::new(*name, utc_timestamp(), true),
-        other => Field::new(*name, other.clone(), true),
-    };
-    let schema = Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<_>>()));
-    let arrays = columns.into_iter().map(|(_, column)| column).collect();
-    let batch = RecordBatch::try_new(Arc::clone(&schema), arrays)
-        .map_err(|error| Error::caused(ErrorKind::Internal, format!("building `{name}`"), error))?;
-    Ok(BatchTable { name: Arc::from(name), schema, batches: vec![batch] })
+fn batch(table: SystemTable, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+    RecordBatch::try_new(table.schema(), columns)
+        .map_err(|error| Error::caused(ErrorKind::Internal, format!("building `{}`", table.name()), error))
 }

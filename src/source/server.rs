@@ -9,6 +9,7 @@ use std::env;
 use std::fs;
 use std::io;
 use std::net::{Ipv4Addr, TcpStream};
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -70,6 +71,8 @@ impl PrivateServer {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
+            // Ctrl-C on a terminal is for its owner, who ends it last.
+            .process_group(0)
             .spawn()
             .map_err(failed)?;
         let mut server = Self { process, port: 0 };

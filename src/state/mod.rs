@@ -14,4 +14,5 @@ pub use delta::Delta;
 pub(crate) use delta::{relabel, with_rows};
 pub use grouping::GroupKey;
 pub use hash::hash_rows;
-pub use table::{KeyStates, Partition, Table};
+pub(crate) use hash::normalise_zero;
+pub use table::{Partition, Table, TouchedKeys};

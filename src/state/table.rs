@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::array::UInt32Array;
 use arrow::compute::take_record_batch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
@@ -20,15 +20,17 @@ pub struct Table {
     declared: bool,
 }
 
-/// What stands under each of some keys.
-#[derive(Debug, Clone)]
-pub struct KeyStates {
-    /// The rows of keys that have exactly one.
-    pub present: RecordBatch,
-    /// The keys that have none; the key columns only.
-    pub gone: RecordBatch,
-    /// The keys that have several, or a null in them: not identified by the declared key.
-    pub ambiguous: RecordBatch,
+/// Some keys and what stands under each; rows are copied only when they are asked for.
+#[derive(Debug)]
+pub struct TouchedKeys<'t> {
+    table: &'t Table,
+    /// Each key once.
+    keys: RecordBatch,
+    present: Vec<RowId>,
+    /// Positions in `keys` of those that have one row or none.
+    settled: Vec<u32>,
+    gone: Vec<u32>,
+    ambiguous: Vec<u32>,
 }
 
 /// The rows of a table that have the same values in the columns of a partitioning.
@@ -106,28 +108,53 @@ impl Table {
     }
 
     /// What stands now under the keys of the rows of `touched`, each key once, in the order of its first row.
-    pub fn states_of(&self, touched: &RecordBatch) -> Result<KeyStates> {
+    pub fn touched_keys(&self, touched: &RecordBatch) -> Result<TouchedKeys<'_>> {
         let keys = distinct_keys(touched, self.rows.key())?;
-        let columns: Vec<ArrayRef> = keys.columns().to_vec();
-        let matches = self.rows.probe(&columns, keys.num_rows())?;
-        let mut held: Vec<Vec<RowId>> = vec![Vec::new(); keys.num_rows()];
-        for found in matches {
-            held[found.probe as usize].push(found.stored);
-        }
-        let (mut present, mut gone, mut ambiguous) = (Vec::new(), Vec::new(), Vec::new());
-        for (position, rows) in (0_u32..).zip(&held) {
-            let has_null = columns.iter().any(|column| column.is_null(position as usize));
-            match rows.as_slice() {
-                [] => gone.push(position),
-                [row] if self.rows.weight(*row) == 1 && !(has_null && self.declared) => present.push(*row),
-                _ => ambiguous.push(position),
+        let matches = self.rows.probe(keys.columns(), keys.num_rows())?;
+        let mut matches = matches.iter().peekable();
+        let (mut present, mut settled, mut gone, mut ambiguous) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (position, _) in (0_u32..).zip(0..keys.num_rows()) {
+            let first = matches.next_if(|found| found.probe == position);
+            let mut alone = first.is_none_or(|found| self.rows.weight(found.stored) == 1);
+            while matches.next_if(|found| found.probe == position).is_some() {
+                alone = false;
+            }
+            match first {
+                _ if !alone => ambiguous.push(position),
+                Some(found) => present.push(found.stored),
+                None => gone.push(position),
+            }
+            if alone {
+                settled.push(position);
             }
         }
-        Ok(KeyStates {
-            present: self.rows.gather(&present)?,
-            gone: take_record_batch(&keys, &UInt32Array::from(gone))?,
-            ambiguous: take_record_batch(&keys, &UInt32Array::from(ambiguous))?,
-        })
+        Ok(TouchedKeys { table: self, keys, present, settled, gone, ambiguous })
+    }
+}
+
+impl TouchedKeys<'_> {
+    /// The rows of the keys that have exactly one.
+    pub fn present(&self) -> Result<RecordBatch> {
+        self.table.rows.gather(&self.present)
+    }
+
+    /// The keys that have no row; the key columns only, as in what follows.
+    pub fn gone(&self) -> Result<RecordBatch> {
+        self.at(&self.gone)
+    }
+
+    /// The keys that have one row or none.
+    pub fn settled(&self) -> Result<RecordBatch> {
+        self.at(&self.settled)
+    }
+
+    /// The keys that have several rows: not identified by the declared key.
+    pub fn ambiguous(&self) -> Result<RecordBatch> {
+        self.at(&self.ambiguous)
+    }
+
+    fn at(&self, positions: &[u32]) -> Result<RecordBatch> {
+        Ok(take_record_batch(&self.keys, &UInt32Array::from(positions.to_vec()))?)
     }
 }
 

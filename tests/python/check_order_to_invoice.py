@@ -159,6 +159,22 @@ def check_invoice_cycle_time(folder, expected):
     differ("from delivery to invoice", dict(found), wanted)
 
 
+def check_integration(folder, expected):
+    names = ("events_read", "events_accepted", "events_duplicate", "events_late", "dead_letters")
+    rows = table(folder, "kpi/integration")
+    differ("events by source", {row["source"]: [row[name] for name in names] for row in rows}, expected["kpi_integration"])
+
+
+def check_freshness(folder, counted, expected):
+    rows = table(folder, "kpi/freshness")
+    differ("rows of kpi_freshness", len(rows), 1)
+    for row in rows:
+        watermark = datetime.datetime.fromisoformat(row["watermark"]).strftime("%Y-%m-%dT%H:%M:%SZ")
+        differ("watermark of kpi_freshness", watermark, expected["watermark"])
+        differ("epoch of kpi_freshness", row["epoch"], counted["status"]["epoch"])
+        differ("pipeline of kpi_freshness", row["pipeline"], "order_to_invoice")
+
+
 def check_counts(counted, expected):
     counts = expected["counts"]
     source = next(source for source in counted["status"]["sources"] if source["source"] == "milestones")
@@ -182,6 +198,8 @@ def main():
     check_states(folder, expected)
     check_dispatch_sla(folder, expected)
     check_invoice_cycle_time(folder, expected)
+    check_integration(folder, expected)
+    check_freshness(folder, counted, expected)
     if PROBLEMS:
         sys.exit("\n".join(PROBLEMS))
 

@@ -66,6 +66,16 @@ async fn what_others_read_is_what_other_code_works_out_from_the_events() {
     let from_file = Setting::on_file(&file);
     from_file.run(&[]).text();
     same_tables(&from_file.tables(), &from_broker.tables());
+    // Only a broker says when it took an event, so the delays differ by design.
+    let delays = |setting: &Setting| {
+        setting.query(
+            "SELECT events_with_delay, occurred_to_received_seconds_sum > 0, \
+             occurred_to_received_seconds_mean * events_with_delay - occurred_to_received_seconds_sum BETWEEN -50 AND 50 \
+             FROM kpi_integration WHERE source = 'milestones'",
+        )
+    };
+    assert_eq!(delays(&from_file).lines().nth(1), Some("0,,"));
+    assert_eq!(delays(&from_broker).lines().nth(1), Some("38923,true,true"));
     let [file_report, broker_report] = [&from_file, &from_broker].map(|setting| setting.status().expect("it was run"));
     for part in ["watermark_us", "clock_us", "jobs"] {
         assert_eq!(file_report[part], broker_report[part], "`{part}` of the status");

@@ -1,13 +1,13 @@
 //! What a source's rows do to its table, against a model that is nothing but the rule, whatever the batches.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch};
 use milepost::circuit::{Intake, positions};
 use milepost::decode::{Decoder, Format};
 use milepost::definition::contract::Contract;
-use milepost::definition::pipeline::Identity;
+use milepost::definition::pipeline::{Identity, Snapshot};
 use milepost::diagnostic::SourceText;
 use milepost::state::Table;
 use milepost::types::RawMessage;
@@ -24,6 +24,7 @@ const CONTRACT: &str = r#"{"$id": "row.v1", "type": "object", "required": ["id"]
 
 const ID: usize = 0;
 const PART: usize = 1;
+const VALUE: usize = 2;
 const RELEASED_AT: usize = 4;
 const GONE: usize = 5;
 
@@ -99,13 +100,25 @@ struct Outcome {
     conflicts: Vec<i64>,
 }
 
-/// What the rule says, event by event. `by_part` makes the key two columns.
+/// What the rule says, event by event. `by_part` makes the key two columns. A snapshot is what `released_at` says of a part.
 fn model(events: &[Event], identity: &Identity, by_part: bool) -> Outcome {
     let key = |event: &Event| (event.id, by_part.then_some(event.part));
     let content = |event: &Event| Event { recorded_at: None, ..event.clone() };
     let mut outcome = Outcome { shown: Vec::new(), accepted: 0, duplicates: Vec::new(), conflicts: Vec::new() };
     let mut current: HashMap<_, (i64, Event)> = HashMap::new();
+    let mut versions: HashMap<Option<u64>, Option<u64>> = HashMap::new();
     for (event, sequence) in events.iter().zip(1_i64..) {
+        if matches!(identity, Identity::Upsert { snapshot: Some(_), .. }) {
+            let newest = versions.entry(event.part).or_insert(event.released_at);
+            if event.released_at < *newest {
+                outcome.accepted += 1;
+                continue;
+            }
+            if event.released_at > *newest {
+                *newest = event.released_at;
+                current.retain(|_, (_, held)| held.part != event.part);
+            }
+        }
         let held = current.get(&key(event)).map(|(_, held)| held);
         match (identity, held) {
             (Identity::Append { unique }, _) if unique.is_empty() => outcome.shown.push(sequence),
@@ -115,7 +128,9 @@ fn model(events: &[Event], identity: &Identity, by_part: bool) -> Outcome {
                 said.push(sequence);
                 continue;
             }
-            (Identity::Upsert { order_by: Some(_), .. }, Some(held)) if event.released_at < held.released_at => {}
+            (Identity::Upsert { order_by: Some(VALUE), .. }, Some(held)) if event.value < held.value => {}
+            (Identity::Upsert { order_by: Some(RELEASED_AT), .. }, Some(held))
+                if event.released_at < held.released_at => {}
             _ => {
                 current.insert(key(event), (sequence, event.clone()));
             }
@@ -204,22 +219,81 @@ fn of_a_unique_key_the_first_row_wins_and_the_others_are_duplicates_or_conflicts
     check(&Identity::Append { unique: vec![ID, PART] }, true);
 }
 
+fn upsert(key: &[usize], order_by: Option<usize>, deleted: Option<usize>) -> Identity {
+    Identity::Upsert { key: key.to_vec(), order_by, deleted, snapshot: None }
+}
+
+fn snapshot(key: &[usize], order_by: Option<usize>, deleted: Option<usize>) -> Identity {
+    let snapshot = Some(Snapshot { by: vec![PART], version: RELEASED_AT });
+    Identity::Upsert { key: key.to_vec(), order_by, deleted, snapshot }
+}
+
 #[test]
 fn of_an_upsert_key_the_last_row_wins() {
-    check(&Identity::Upsert { key: vec![ID], order_by: None, deleted: None }, false);
-    check(&Identity::Upsert { key: vec![PART, ID], order_by: None, deleted: None }, true);
+    check(&upsert(&[ID], None, None), false);
+    check(&upsert(&[PART, ID], None, None), true);
 }
 
 #[test]
 fn of_an_upsert_key_the_highest_order_wins_and_of_equal_ones_the_last() {
-    check(&Identity::Upsert { key: vec![ID], order_by: Some(RELEASED_AT), deleted: None }, false);
+    check(&upsert(&[ID], Some(RELEASED_AT), None), false);
+    check(&upsert(&[ID], Some(VALUE), None), false);
 }
 
 #[test]
 fn a_deleted_row_is_gone_until_a_later_one_brings_its_key_back() {
-    check(&Identity::Upsert { key: vec![ID], order_by: None, deleted: Some(GONE) }, false);
-    check(&Identity::Upsert { key: vec![ID], order_by: Some(RELEASED_AT), deleted: Some(GONE) }, false);
-    check(&Identity::Upsert { key: vec![ID, PART], order_by: Some(RELEASED_AT), deleted: Some(GONE) }, true);
+    check(&upsert(&[ID], None, Some(GONE)), false);
+    check(&upsert(&[ID], Some(RELEASED_AT), Some(GONE)), false);
+    check(&upsert(&[ID, PART], Some(RELEASED_AT), Some(GONE)), true);
+}
+
+#[test]
+fn only_rows_of_the_newest_snapshot_of_their_part_are_shown() {
+    check(&snapshot(&[ID, PART], None, None), true);
+    check(&snapshot(&[PART, ID], Some(VALUE), None), true);
+    check(&snapshot(&[PART, ID], None, Some(GONE)), true);
+    check(&snapshot(&[ID, PART], Some(VALUE), Some(GONE)), true);
+}
+
+/// Whole snapshots, out of order, each row twice: what is shown is told by the set of rows alone.
+#[test]
+fn in_which_order_snapshots_come_cannot_be_seen() {
+    let contract = contract();
+    for seed in 0..24 {
+        let mut random = Random(seed);
+        let mut sent: BTreeMap<(u64, u64, u64), Event> = BTreeMap::new();
+        for _ in 0..1 + random.below(600) {
+            let (id, part, version) = (random.below(60), random.below(4), random.below(9));
+            let (value, gone) = (Some(random.below(9)), Some(random.below(5) == 0));
+            let event = Event { id, part: Some(part), value, recorded_at: None, released_at: Some(version), gone };
+            sent.insert((part, version, id), event);
+        }
+        let mut newest: BTreeMap<u64, u64> = BTreeMap::new();
+        for &(part, version, _) in sent.keys() {
+            newest.entry(part).and_modify(|newest| *newest = version.max(*newest)).or_insert(version);
+        }
+        for deleted in [None, Some(GONE)] {
+            let stands = |&(&(part, version, _), event): &(&(u64, u64, u64), &Event)| {
+                newest.get(&part) == Some(&version) && (deleted.is_none() || event.gone == Some(false))
+            };
+            let mut expected: Vec<Event> = sent.iter().filter(stands).map(|(_, event)| event.clone()).collect();
+            expected.sort_by_key(|event| (event.id, event.part));
+            let mut events: Vec<Event> = sent.values().chain(sent.values()).cloned().collect();
+            for last in (1..events.len()).rev() {
+                events.swap(last, usize::try_from(random.below(last as u64 + 1)).expect("small"));
+            }
+            let rows = rows(&contract, &events);
+            for bound in [1, 20, 5_000] {
+                let size = || usize::try_from(1 + random.below(bound)).expect("small");
+                let (outcome, _) = run(&contract, &snapshot(&[ID, PART], None, deleted), &rows, size);
+                let place = |sequence: &i64| usize::try_from(sequence - 1).expect("a place");
+                let mut shown: Vec<Event> = outcome.shown.iter().map(|at| events[place(at)].clone()).collect();
+                shown.sort_by_key(|event| (event.id, event.part));
+                assert_eq!(shown, expected, "seed {seed}, batches of 1 to {bound}");
+                assert_eq!(outcome.accepted, events.len() as u64, "what loses is accepted all the same");
+            }
+        }
+    }
 }
 
 #[test]

@@ -3,12 +3,15 @@
 #![expect(clippy::disallowed_methods, reason = "the environment may choose a case")]
 
 mod commands;
+mod demo;
 mod end_to_end;
 mod error_rows;
 mod intake;
+mod keys;
 mod layout;
 mod object_store;
 mod oracle;
+mod own_tables;
 mod sql_errors;
 mod program;
 mod restart;

@@ -11,7 +11,7 @@ use arrow::util::display::{ArrayFormatter, FormatOptions};
 use milepost::checkpoint::EpochRecord;
 use milepost::decode::{Decoder, Format};
 use milepost::definition;
-use milepost::definition::pipeline::{Identity, Input, Pipeline, Source as Definition};
+use milepost::definition::pipeline::{Identity, Input, Pipeline, Snapshot, Source as Definition};
 use milepost::plan::{BatchTable, run_batch};
 use milepost::runtime::engine::{Engine, EpochInput};
 use milepost::runtime::report::SourceCounts;
@@ -74,6 +74,8 @@ impl Trial {
             let schema = source.contract.table_schema();
             tables.push(BatchTable { name: Arc::clone(&source.name), schema, batches: vec![accepted.rows] });
         }
+        let shown = self.engine.query_tables().unwrap_or_else(|error| panic!("{place}: {}", error.chain()));
+        tables.extend(shown.into_iter().filter(|table| table.name.starts_with("milepost.")));
         for job in &self.pipeline.jobs {
             let oracle = run_batch(&tables, &job.sql.text, self.engine.watermark()).await;
             let (schema, batches) = oracle.unwrap_or_else(|error| panic!("{place}: `{}`: {error}", job.name));
@@ -90,8 +92,10 @@ impl Trial {
         lines(&self.engine.rows_of(position.expect("the job was compiled")).expect("rows can be read"))
     }
 
+    /// The tables of all jobs but those that count what was sent, however often, and in how many epochs.
     fn tables(&self) -> BTreeMap<String, Vec<String>> {
-        self.pipeline.jobs.iter().map(|job| (job.name.to_string(), self.table(&job.name))).collect()
+        let jobs = self.pipeline.jobs.iter().filter(|job| !["kpi_integration", "kpi_freshness"].contains(&&*job.name));
+        jobs.map(|job| (job.name.to_string(), self.table(&job.name))).collect()
     }
 }
 
@@ -113,10 +117,11 @@ impl Accepted {
         counts.read = counts.dead_letters + rows.num_rows() as u64;
         let kept = match &source.identity {
             Identity::Append { unique } => first_of_each(source, &rows, unique, &mut counts),
-            Identity::Upsert { key, order_by, deleted } => {
+            Identity::Upsert { key, order_by, deleted, snapshot } => {
                 assert_eq!(*order_by, None, "no shipped source has one");
                 counts.accepted = rows.num_rows() as u64;
-                last_of_each(&rows, key, *deleted)
+                let newest = snapshot.as_ref().map(|snapshot| of_newest_version(&rows, snapshot));
+                last_of_each(&rows, key, *deleted, newest.as_ref())
             }
         };
         let rows = take_record_batch(&rows, &UInt32Array::from(kept)).expect("rows of the batch");
@@ -145,10 +150,26 @@ fn first_of_each(source: &Definition, rows: &RecordBatch, key: &[usize], counts:
     kept
 }
 
-/// Of each key the last row, unless it says that the key is deleted.
-fn last_of_each(rows: &RecordBatch, key: &[usize], deleted: Option<usize>) -> Vec<u32> {
+/// The rows of the newest version of what agrees with them in `by`. Versions are compared as text.
+fn of_newest_version(rows: &RecordBatch, snapshot: &Snapshot) -> BTreeSet<usize> {
+    let (groups, versions) = (texts(rows, &snapshot.by), texts(rows, &[snapshot.version]));
+    let mut newest: BTreeMap<&String, &String> = BTreeMap::new();
+    for (group, version) in groups.iter().zip(&versions) {
+        newest.entry(group).and_modify(|newest| *newest = version.max(*newest)).or_insert(version);
+    }
+    (0..rows.num_rows()).filter(|&row| newest[&groups[row]] == &versions[row]).collect()
+}
+
+/// Of each key the last row (of `among`), unless it says that the key is deleted.
+fn last_of_each(
+    rows: &RecordBatch,
+    key: &[usize],
+    deleted: Option<usize>,
+    among: Option<&BTreeSet<usize>>,
+) -> Vec<u32> {
     let keyed = texts(rows, key).into_iter().enumerate();
-    let last: BTreeMap<String, usize> = keyed.map(|(row, key)| (key, row)).collect();
+    let counted = keyed.filter(|(row, _)| among.is_none_or(|among| among.contains(row)));
+    let last: BTreeMap<String, usize> = counted.map(|(row, key)| (key, row)).collect();
     let flags = deleted.map(|column| rows.column(column).as_any().downcast_ref::<BooleanArray>().expect("a boolean"));
     let stands = |row: &usize| !flags.is_some_and(|flags| flags.is_valid(*row) && flags.value(*row));
     last.into_values().filter(stands).map(|row| u32::try_from(row).expect("few rows")).collect()
@@ -273,6 +294,16 @@ async fn every_shipped_job_equals_recomputation_over_the_shipped_events() {
     let counts = trial.engine.counts()[milestones];
     let expected = SourceCounts { read: MESSAGES as u64, accepted: 38_923, duplicate: 3, late: 0, dead_letters: 23 };
     assert_eq!(counts, expected, "data/README.md gives the counts");
+    let integration = trial.table("kpi_integration");
+    let told = integration.iter().find(|row| row.starts_with("milestones | "));
+    assert_eq!(told.map(String::as_str), Some("milestones | 38949 | 38923 | 3 | 0 | 23 | 0 | null | null"));
+    assert_eq!(integration.len(), trial.pipeline.sources.len(), "{integration:#?}");
+    let [freshness] = trial.table("kpi_freshness").try_into().expect("one row");
+    let epoch = trial.engine.epoch();
+    assert!(
+        freshness.starts_with("order_to_invoice | 2024-") && freshness.ends_with(&format!(" | {epoch}")),
+        "{freshness}"
+    );
 }
 
 #[tokio::test]

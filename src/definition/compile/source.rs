@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::Compiler;
 use crate::definition::contract::{Contract, Kind};
 use crate::definition::fields::Named;
-use crate::definition::file::{EventTimeFile, SourceFile, StreamFile, UpsertFile};
+use crate::definition::file::{EventTimeFile, SnapshotFile, SourceFile, StreamFile, UpsertFile};
 use crate::definition::name;
-use crate::definition::pipeline::{EventTime, Identity, Input, Late, Source, Start};
+use crate::definition::pipeline::{EventTime, Identity, Input, Late, Snapshot, Source, Start};
 use crate::definition::place;
 use crate::definition::read::Word;
 use crate::definition::subject;
@@ -101,19 +101,27 @@ impl Compiler<'_> {
                 let help = "add `upsert: [...]` with the columns that name a row, or leave `deleted` out";
                 self.report().problem(&deleted.span, "`deleted` needs `upsert`", help);
             }
+            if let Some(snapshot) = &file.snapshot {
+                let help = "add `upsert: [...]` with the columns that name a row, or leave `snapshot` out";
+                self.report().problem(&snapshot.span, "`snapshot` needs `upsert`", help);
+            }
             let unique = file.unique.as_ref().map(|unique| unique.value.as_slice()).unwrap_or_default();
-            return Some(Identity::Append { unique: self.key_columns(unique, "unique", contract)? });
+            return Some(Identity::Append { unique: self.key_columns(unique, NAMES_UNIQUE, contract)? });
         };
         let deleted = match &file.deleted {
             Some(word) => self.deleted(word, contract).map(Some),
             None => Some(None),
         };
         let (key, order_by) = self.upsert(upsert, contract);
-        Some(Identity::Upsert { key: key?, order_by: order_by?, deleted: deleted? })
+        let snapshot = match &file.snapshot {
+            Some(snapshot) => self.snapshot(snapshot, key.as_deref(), contract).map(Some),
+            None => Some(None),
+        };
+        Some(Identity::Upsert { key: key?, order_by: order_by?, deleted: deleted?, snapshot: snapshot? })
     }
 
     fn upsert(&mut self, file: &UpsertFile, contract: &Arc<Contract>) -> (Option<Vec<usize>>, Option<Option<usize>>) {
-        let key = file.key.as_ref().and_then(|key| self.key_columns(&key.value, "upsert", contract));
+        let key = file.key.as_ref().and_then(|key| self.key_columns(&key.value, NAMES_UPSERT, contract));
         let order_by = match &file.order_by {
             Some(word) => self.order_by(word, contract).map(Some),
             None => Some(None),
@@ -142,8 +150,51 @@ impl Compiler<'_> {
         Some(index)
     }
 
-    /// Columns that name a row: required, never null, with values that can be compared.
-    fn key_columns(&mut self, words: &[Word], field: &str, contract: &Arc<Contract>) -> Option<Vec<usize>> {
+    /// What a version is complete for must be part of the key: else a key could stand in two snapshots, and which of them
+    /// it leaves would depend on what came last.
+    fn snapshot(&mut self, file: &SnapshotFile, key: Option<&[usize]>, contract: &Arc<Contract>) -> Option<Snapshot> {
+        let words = file.by.as_ref().map(|by| by.value.as_slice()).unwrap_or_default();
+        let by = self.key_columns(words, "`snapshot` can't be complete by it", contract);
+        let version = file.version.as_ref().and_then(|word| self.version(word, contract));
+        let (by, version) = (by.filter(|by| !by.is_empty())?, version?);
+        for (word, column) in words.iter().zip(&by) {
+            let shown = shorten(&word.value.written);
+            if *column == version {
+                let message = format!("`{shown}` is both in `by` and the `version`");
+                let help = "each version would be complete for itself alone, and no row would ever go";
+                self.report().problem(&word.span, message, help);
+            } else if let Some(key) = key.filter(|key| !key.contains(column)) {
+                let names = key.iter().filter_map(|&column| contract.columns.get(column));
+                let names: Vec<String> = names.map(|column| format!("`{}`", column.name)).collect();
+                let message = format!("`{shown}` is not in the key of `upsert`");
+                let help = format!(
+                    "a key may stand in one snapshot only: add `{shown}` to the key, or use some of {}",
+                    names.join(", ")
+                );
+                self.report().problem(&word.span, message, help);
+            }
+        }
+        Some(Snapshot { by, version })
+    }
+
+    /// A column whose values say which of two versions is newer; required, never null.
+    fn version(&mut self, word: &Word, contract: &Arc<Contract>) -> Option<usize> {
+        let (index, kind) = self.column(word, contract)?;
+        let ordered = |kind: &Kind| {
+            matches!(kind, Kind::Timestamp { .. } | Kind::Date | Kind::Integer { .. } | Kind::Text { .. })
+        };
+        if !ordered(kind) {
+            let message = format!("`{}` is {}, not a version", shorten(&word.value.written), kind.describe());
+            self.report().problem(&word.span, message, "use a date-time, a date, an integer or a string");
+            return None;
+        }
+        self.key_columns(std::slice::from_ref(word), "it can't say which version is newer", contract)?;
+        Some(index)
+    }
+
+    /// Columns that are required, never null, and have values that can be compared; `else_what` says what they are needed
+    /// for where they are not.
+    fn key_columns(&mut self, words: &[Word], else_what: &str, contract: &Arc<Contract>) -> Option<Vec<usize>> {
         let mut columns = Vec::new();
         for word in words {
             let Some((index, kind)) = self.column(word, contract) else { continue };
@@ -151,14 +202,14 @@ impl Compiler<'_> {
             let Some(column) = contract.columns.get(index) else { continue };
             let (shown, id) = (shorten(&word.value.written), &contract.id);
             if matches!(kind, Kind::Object(_) | Kind::Array { .. }) {
-                let message = format!("`{shown}` is {}, so `{field}` can't name rows by it", kind.describe());
+                let message = format!("`{shown}` is {}, so {else_what}", kind.describe());
                 self.report().problem(&word.span, message, "use columns with single values");
             } else if !column.required {
-                let message = format!("`{shown}` may be absent, so `{field}` can't name rows by it");
+                let message = format!("`{shown}` may be absent, so {else_what}");
                 let help = format!("add `{shown}` to `required` of the contract `{id}`, or use another column");
                 self.report().problem(&word.span, message, help);
             } else if column.nullable {
-                let message = format!("`{shown}` may be null, so `{field}` can't name rows by it");
+                let message = format!("`{shown}` may be null, so {else_what}");
                 let help = format!("take `null` out of its `type` in the contract `{id}`, or use another column");
                 self.report().problem(&word.span, message, help);
             }
@@ -233,6 +284,11 @@ impl Compiler<'_> {
         })
     }
 }
+
+/// What the columns of `unique` are for.
+const NAMES_UNIQUE: &str = "`unique` can't name rows by it";
+/// What the columns of `upsert` are for.
+const NAMES_UPSERT: &str = "`upsert` can't name rows by it";
 
 fn columns_help(contract: &Contract, fits: impl Fn(&Kind) -> bool, what: &str) -> String {
     let fitting = contract.columns.iter().filter(|column| fits(&column.kind));

@@ -1,0 +1,3 @@
+SELECT job, count(*) AS failed
+FROM milepost.errors
+GROUP BY job
