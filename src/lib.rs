@@ -7,6 +7,7 @@ pub mod definition;
 pub mod plan;
 pub mod state;
 pub mod circuit;
+pub mod store;
 pub mod source;
 pub mod decode;
 pub mod batch;

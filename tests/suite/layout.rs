@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use tokens::{Placed, Token, is};
 
 /// The modules in the order in which data flow, each with those that it may import.
-const MODULES: [(&str, &[&str]); 14] = [
+const MODULES: [(&str, &[&str]); 15] = [
     ("types", &[]),
     ("error", &[]),
     ("diagnostic", &[]),
@@ -17,10 +17,11 @@ const MODULES: [(&str, &[&str]); 14] = [
     ("plan", &["definition"]),
     ("state", &[]),
     ("circuit", &["definition", "plan", "state"]),
-    ("source", &["definition", "decode"]),
+    ("store", &[]),
+    ("source", &["definition", "decode", "store"]),
     ("decode", &["definition"]),
     ("batch", &["definition"]),
-    ("sink", &["definition", "state"]),
+    ("sink", &["definition", "state", "store"]),
     ("checkpoint", &[]),
     ("runtime", ALL_BEFORE_RUNTIME),
     ("cli", ALL_BEFORE_CLI),
@@ -30,19 +31,20 @@ const MODULES: [(&str, &[&str]); 14] = [
 const SHARED: [&str; 3] = ["types", "error", "diagnostic"];
 
 const ALL_BEFORE_RUNTIME: &[&str] =
-    &["definition", "plan", "state", "circuit", "source", "decode", "batch", "sink", "checkpoint"];
+    &["definition", "plan", "state", "circuit", "store", "source", "decode", "batch", "sink", "checkpoint"];
 
 const ALL_BEFORE_CLI: &[&str] =
-    &["definition", "plan", "state", "circuit", "source", "decode", "batch", "sink", "checkpoint", "runtime"];
+    &["definition", "plan", "state", "circuit", "store", "source", "decode", "batch", "sink", "checkpoint", "runtime"];
 
 /// The files that talk to NATS, files, processes and terminals; a folder stands for all files below it.
-const EDGES: [&str; 16] = [
+const EDGES: [&str; 17] = [
     "main.rs",
     "cli/",
     "runtime/driver.rs",
     "runtime/shared.rs",
     "runtime/socket.rs",
     "definition/load.rs",
+    "store.rs",
     "source/connect.rs",
     "source/feed.rs",
     "source/file.rs",

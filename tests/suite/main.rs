@@ -12,6 +12,7 @@ mod inventory;
 mod keys;
 mod late;
 mod layout;
+mod object_store;
 mod oracle;
 mod own_tables;
 mod packed;

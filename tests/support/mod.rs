@@ -1,6 +1,9 @@
-//! A private broker for tests. Without a nats-server a test fails with the name of the script that fetches one.
+//! Private servers for tests: a broker here, object stores in [`s3`]. Without a nats-server a test fails with the name of the
+//! script that fetches one.
 
 #![allow(dead_code, reason = "each test binary uses its own part of this")]
+
+pub(crate) mod s3;
 
 use std::collections::VecDeque;
 use std::path::Path;
