@@ -180,7 +180,7 @@ mod tests {
         let folder = tempfile::TempDir::new().expect("a folder");
         let url = Url::from_directory_path(folder.path()).expect("an absolute path");
         let (store, path) = open(&url).expect("open");
-        let object = path.join("a").join("b.txt");
+        let object = path.clone().join("a").join("b.txt");
         let options = PutOptions { mode: PutMode::Create, ..PutOptions::default() };
         store.put_opts(&object, "text".into(), options.clone()).await.expect("stored");
         assert_eq!(std::fs::read(folder.path().join("a/b.txt")).expect("a file"), b"text");
