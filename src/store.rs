@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     fn refusal(url: &str) -> String {
-        let error = open(&Url::parse(url).expect("a URL")).err().expect("refused");
+        let error = open(&Url::parse(url).expect("a URL")).expect_err("refused");
         assert_eq!(error.kind(), ErrorKind::Definition, "{url}");
         error.to_string()
     }
