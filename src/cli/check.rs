@@ -33,6 +33,14 @@ pub(crate) async fn check(arguments: &Arguments) -> Outcome {
     text.push_str(&output::plain_table(&header(&["name", "from", "rows"]), &source_rows(&pipeline)));
     text.push_str("\njobs, each behind those that it reads\n");
     text.push_str(&output::plain_table(&header(&["name", "kept up to date", "key", "reads"]), &job_rows(&circuit)));
+    text.push_str("\nstate\n");
+    let grows: Vec<Vec<String>> = circuit
+        .jobs()
+        .iter()
+        .enumerate()
+        .map(|(position, job)| vec![job.name.to_string(), grows_with(&circuit, position)])
+        .collect();
+    text.push_str(&output::plain_table(&header(&["job", "grows with"]), &grows));
     text.push_str("\nsinks\n");
     text.push_str(&output::plain_table(&header(&["job", "to"]), &sink_rows(&pipeline)));
     if arguments.operators {
@@ -77,7 +85,14 @@ fn job_rows(circuit: &Circuit) -> Vec<Vec<String>> {
     circuit.jobs().iter().map(row).collect()
 }
 
-fn maintenance(class: &Maintenance) -> String {
+/// What the state of a job grows with.
+pub(super) fn grows_with(circuit: &Circuit, job: usize) -> String {
+    let growth = circuit.growth(job);
+    if growth.is_empty() { "nothing".to_owned() } else { growth.join("; ") }
+}
+
+/// A job's maintenance class, with the reasons.
+pub(super) fn maintenance(class: &Maintenance) -> String {
     match class {
         Maintenance::Incremental => "incremental".to_owned(),
         Maintenance::Recompute(reasons) => format!("recompute: {}", reasons.join("; ")),
@@ -112,10 +127,12 @@ fn as_json(pipeline: &Pipeline, circuit: &Circuit) -> serde_json::Value {
     let jobs: Vec<serde_json::Value> = circuit
         .jobs()
         .iter()
-        .map(|job| {
+        .enumerate()
+        .map(|(position, job)| {
             serde_json::json!({
                 "name": &*job.name,
                 "maintenance": maintenance(&job.maintenance),
+                "state_grows_with": circuit.growth(position),
                 "key": crate::runtime::outlets::key_names(job),
                 "reads": job.reads,
                 "columns": job.schema.fields().iter().map(|field| {

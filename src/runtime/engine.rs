@@ -419,7 +419,7 @@ impl Engine {
                 FailedRow { job, expression, reason, row, count }
             })
             .collect();
-        self.journal.tables(&errors)
+        self.journal.tables(&errors, &self.circuit)
     }
 }
 

@@ -8,6 +8,7 @@ mod demo;
 mod end_to_end;
 mod error_rows;
 mod intake;
+mod growth;
 mod inventory;
 mod keys;
 mod late;
