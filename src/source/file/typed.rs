@@ -11,6 +11,8 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::basic::Compression;
+use parquet::file::metadata::ParquetMetaData;
 
 use crate::decode::arrow::misfits;
 use crate::definition::contract::Contract;
@@ -37,6 +39,7 @@ impl TypedRows {
         let damaged = |error| damaged(name, error);
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
         check_columns(builder.schema(), name, contract)?;
+        check_packing(builder.metadata(), name)?;
         let wanted =
             |(_, column): &(usize, &Arc<_>)| contract.column_index(arrow::datatypes::Field::name(column)).is_some();
         let roots: Vec<usize> = builder.schema().fields().iter().enumerate().filter(wanted).map(|(at, _)| at).collect();
@@ -109,6 +112,31 @@ fn check_columns(schema: &SchemaRef, name: &str, contract: &Contract) -> Result<
     }
     let doing = format!("source file `{name}` does not fit the contract `{}`", contract.id);
     Err(Error::caused(ErrorKind::Definition, doing, wrong.join("; ")))
+}
+
+/// Whether what the pages are packed with is read at all.
+fn check_packing(metadata: &ParquetMetaData, name: &str) -> Result<()> {
+    let mut columns = metadata.row_groups().iter().flat_map(|group| group.columns());
+    let unread = columns.find(|column| {
+        !matches!(
+            column.compression(),
+            Compression::UNCOMPRESSED
+                | Compression::SNAPPY
+                | Compression::GZIP(_)
+                | Compression::LZ4
+                | Compression::LZ4_RAW
+                | Compression::ZSTD(_)
+        )
+    });
+    let Some(column) = unread else { return Ok(()) };
+    let packing = column.compression().to_string();
+    let packing = packing.split('(').next().unwrap_or_default();
+    let doing = format!(
+        "source file `{name}` can't be read: its column `{}` is packed with {packing}, which is not read; write it with \
+         ZSTD, SNAPPY, GZIP or LZ4",
+        column.column_path().string()
+    );
+    Err(Error::new(ErrorKind::Definition, doing))
 }
 
 fn has_interval(data_type: &DataType) -> bool {
