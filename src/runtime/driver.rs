@@ -258,6 +258,7 @@ impl Driver {
                 quiet_since = now();
                 self.live_epoch(gathered, None, false).await?;
             } else {
+                self.note_calm();
                 self.tick(quiet_since).await?;
             }
             self.write_due_tables().await?;
@@ -593,6 +594,12 @@ impl Driver {
         }
     }
 
+    /// Nothing keeps the sources from being read.
+    fn note_calm(&self) {
+        let trouble = self.log.is_begun_anew().then(|| REBUILDING.to_owned());
+        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
     fn note_progress(&mut self) {
         let counts = self.shared.lock().counts();
         let reports = self.inputs.iter().zip(counts).map(|(input, counts)| SourceReport {
@@ -603,8 +610,7 @@ impl Driver {
             counts,
         });
         *self.shared.positions.lock().unwrap_or_else(PoisonError::into_inner) = reports.collect();
-        let trouble = self.log.is_begun_anew().then(|| REBUILDING.to_owned());
-        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        self.note_calm();
         (self.options.progress)(&self.shared.status(true));
     }
 }
