@@ -247,18 +247,23 @@ impl Driver {
                 self.close().await?;
                 return self.finish().await;
             }
-            let gathered = match self.gather(&mut batch, started).await {
-                Ok(gathered) => gathered,
-                Err(error) => {
+            let (gathered, fault) = self.gather(&mut batch, started).await;
+            let is_empty = gathered.is_empty();
+            if !is_empty {
+                quiet_since = now();
+                self.live_epoch(gathered, None, false).await?;
+            }
+            match fault {
+                Some(_) if self.stopped() => continue,
+                // What the other sources have is not held up.
+                Some(error) if !is_empty => self.note_trouble(error)?,
+                Some(error) => {
                     self.wait_out(error).await?;
                     continue;
                 }
-            };
-            if !gathered.is_empty() {
-                quiet_since = now();
-                self.live_epoch(gathered, None, false).await?;
-            } else {
-                self.note_calm();
+                None => self.note_calm(),
+            }
+            if is_empty {
                 self.tick(quiet_since).await?;
             }
             self.write_due_tables().await?;
@@ -338,8 +343,8 @@ impl Driver {
     }
 
     /// Reads what is there now, up to a batch; where nothing is, waits for the first rows, but not for ever. Upsert sources
-    /// come first, to the end that they had at the start.
-    async fn gather(&mut self, batch: &mut OpenBatch, started: Instant) -> Result<Gathered> {
+    /// come first, to the end that they had at the start. The first fault of a source is told beside what the others gave.
+    async fn gather(&mut self, batch: &mut OpenBatch, started: Instant) -> (Gathered, Option<Error>) {
         batch.start();
         let mut gathered = Gathered::new(self.inputs.len());
         let reading_master_data = self.inputs.iter().any(InputState::lags_as_master_data);
@@ -351,32 +356,32 @@ impl Driver {
                     continue;
                 }
                 let limit = ReadLimit { messages: room, before: None, wait: Duration::ZERO };
-                let read = match input.read(limit).await {
-                    Ok(read) => read,
-                    Err(error) => {
-                        fault.get_or_insert(error);
-                        continue;
+                match input.read(limit).await {
+                    Ok(read) => {
+                        flowing |= read.rest == Rest::More && !(read.messages.is_empty() && read.rows.is_empty());
+                        gathered.absorb(position, input, read, batch, now().duration_since(started));
                     }
-                };
-                flowing |= read.rest == Rest::More && !(read.messages.is_empty() && read.rows.is_empty());
-                gathered.absorb(position, input, read, batch, now().duration_since(started));
+                    Err(error) => drop(fault.get_or_insert(error)),
+                }
             }
-            match fault {
-                // What was taken of the other sources goes on; the fault shows again at the next turn.
-                Some(_) if !gathered.is_empty() => return Ok(gathered),
-                Some(error) => return Err(error),
-                None => {}
+            if fault.is_some() {
+                return (gathered, fault);
             }
             let supply = if flowing { Supply::Flowing } else { Supply::Dry };
             if !gathered.is_empty() && batch.close(supply, now().duration_since(started)).is_some() {
-                return Ok(gathered);
+                return (gathered, None);
             }
             if !flowing {
-                let Some((position, read)) = self.first_rows(batch.room()).await? else { return Ok(gathered) };
-                if let Some(input) = self.inputs.get_mut(position) {
-                    gathered.absorb(position, input, read, batch, now().duration_since(started));
+                match self.first_rows(batch.room()).await {
+                    Err(error) => return (gathered, Some(error)),
+                    Ok(Some((position, read))) => {
+                        if let Some(input) = self.inputs.get_mut(position) {
+                            gathered.absorb(position, input, read, batch, now().duration_since(started));
+                        }
+                    }
+                    Ok(None) => {}
                 }
-                return Ok(gathered);
+                return (gathered, None);
             }
         }
     }
@@ -521,12 +526,26 @@ impl Driver {
 
     /// A broken environment stops progress, says so, and is tried again; a run that is to end gives up.
     async fn wait_out(&self, error: Error) -> Result<()> {
-        if error.kind() != ErrorKind::Unavailable || self.options.until_caught_up || self.stopped() {
+        if self.stopped() {
             return Err(error);
         }
-        tracing::warn!(cause = %error.chain(), "waiting for the environment");
-        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.chain());
+        self.note_trouble(error)?;
         futures::future::select(self.stop.clone(), tokio::time::sleep(RETRY_EVERY).boxed()).await;
+        Ok(())
+    }
+
+    /// Says what keeps a source from being read. Only what may pass by itself can be waited for, and not by a run that is to
+    /// end when all is read.
+    fn note_trouble(&self, error: Error) -> Result<()> {
+        if error.kind() != ErrorKind::Unavailable || self.options.until_caught_up {
+            return Err(error);
+        }
+        let said = error.chain();
+        let mut trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        if trouble.as_deref() != Some(&said) {
+            tracing::warn!(cause = %said, "waiting for the environment");
+            *trouble = Some(said);
+        }
         Ok(())
     }
 
@@ -610,7 +629,6 @@ impl Driver {
             counts,
         });
         *self.shared.positions.lock().unwrap_or_else(PoisonError::into_inner) = reports.collect();
-        self.note_calm();
         (self.options.progress)(&self.shared.status(true));
     }
 }

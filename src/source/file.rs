@@ -37,7 +37,7 @@ use std::time::Duration;
 use futures::future::{BoxFuture, FutureExt, ready};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
-use self::listing::Place;
+use self::listing::{Listed, Place, State};
 use self::open::{Known, Looked, Opened, Scene};
 use self::part::OpenPart;
 use self::parts::{Admission, Part, Parts};
@@ -72,6 +72,16 @@ pub struct FileSource {
     next_look: Option<Instant>,
     /// A file was not what was listed: none is opened before they are listed again.
     stale: bool,
+    /// A watched file that can't be read as it is.
+    awaited: Option<Awaited>,
+}
+
+/// A file that is not opened again before it is another one.
+struct Awaited {
+    name: String,
+    state: State,
+    /// What is wrong with it.
+    told: String,
 }
 
 enum Work {
@@ -111,6 +121,7 @@ impl FileSource {
             looked: false,
             next_look: None,
             stale: false,
+            awaited: None,
         })
     }
 
@@ -122,7 +133,13 @@ impl FileSource {
             }
             match self.step(deadline).await? {
                 Step::Done => {}
-                Step::Unfinished => return Ok(self.nothing(Rest::More)),
+                Step::Unfinished => match self.awaited() {
+                    Some(told) => {
+                        let doing = "a watched file is not read before it is mended";
+                        return Err(Error::caused(ErrorKind::Unavailable, doing, told));
+                    }
+                    None => return Ok(self.nothing(Rest::More)),
+                },
                 Step::Nothing(rest) => return Ok(self.nothing(rest)),
                 Step::Changed(difference) => {
                     return Ok(Read { changed: Some(difference), ..self.nothing(Rest::More) });
@@ -191,22 +208,34 @@ impl FileSource {
             Some(Work::Open(open)) => {
                 let Ok(opened) = timeout_at(deadline, open).await else { return Ok(Step::Unfinished) };
                 self.work = None;
-                let opened = opened.map_err(|error| self.unless_awaited(error))?;
-                self.begin_part(opened);
+                match opened {
+                    Ok(opened) => self.begin_part(opened),
+                    Err(error) => self.wait_for_another(error)?,
+                }
                 Ok(Step::Done)
             }
             None => Ok(Step::Done),
         }
     }
 
-    /// A file that is watched for may still become what it should be: until then its source waits, and tries again.
-    fn unless_awaited(&self, error: Error) -> Error {
+    /// A file that is watched for may still become what it should be: until then its source gives nothing more.
+    fn wait_for_another(&mut self, error: Error) -> Result<()> {
+        let fault_of_file = matches!(error.kind(), ErrorKind::Corrupt | ErrorKind::Definition);
         match self.parts.current() {
-            Some(part) if self.scene.files.watch.is_some() && part.identity.is_none() => {
-                Error::caused(ErrorKind::Unavailable, "a watched file is not read before it is mended", error)
+            Some(part) if self.scene.files.watch.is_some() && part.identity.is_none() && fault_of_file => {
+                let Listed { name, state, .. } = part.listed.clone();
+                self.awaited = Some(Awaited { name, state, told: error.chain() });
+                Ok(())
             }
-            _ => error,
+            _ => Err(error),
         }
+    }
+
+    /// What is wrong with the file that is due, if it is still the one that can't be read.
+    fn awaited(&self) -> Option<&str> {
+        let awaited = self.awaited.as_ref()?;
+        let listed = &self.parts.current()?.listed;
+        (listed.name == awaited.name && listed.state == awaited.state).then_some(&awaited.told)
     }
 
     /// What can't be listed now may be listed later.
@@ -237,7 +266,7 @@ impl FileSource {
             self.work = Some(Work::Look(self.scene.clone().look(self.known()).boxed()));
             return true;
         }
-        let Some(part) = self.parts.current().filter(|_| !self.stale) else { return false };
+        let Some(part) = self.parts.current().filter(|_| !self.stale && self.awaited().is_none()) else { return false };
         let skip = self.next - part.first.unwrap_or(self.next);
         let open = self.scene.clone().open(part.listed.clone(), part.identity.clone(), skip);
         self.work = Some(Work::Open(open.boxed()));

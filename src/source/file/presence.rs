@@ -23,7 +23,10 @@ pub async fn absent(pipeline: &Pipeline) -> Absent {
         }
         let diagnostic = |message: String| {
             let span = files.span.clone().unwrap_or_else(|| source.span.clone());
-            let place = if files.span.is_some() { "" } else { ", where the command line reads it from" };
+            let place = match files.span {
+                Some(_) => String::new(),
+                None => format!(", from where the command line reads `{}`", source.name),
+            };
             Diagnostic::new(&pipeline.text, span, format!("{message}{place}"))
         };
         match listed(files).await {

@@ -217,7 +217,7 @@ fn check_says_which_files_are_missing() {
 
     trial.read_from("no/such.csv.gz");
     let said = check(&trial).refusal(2);
-    assert!(said.contains("there is no file no/such.csv.gz, where the command line reads it from"), "{said}");
+    assert!(said.contains("there is no file no/such.csv.gz, from where the command line reads `lines`"), "{said}");
     trial.read_from("no/such/*.csv");
     let said = check(&trial);
     assert!(said.err.contains("warning: there are no files no/such/*.csv"), "{}", said.err);

@@ -1,5 +1,6 @@
 //! Files as users have them: of any form, many of them, changing, arriving while the pipeline runs, in buckets.
 
+mod bounded;
 mod buckets;
 mod changes;
 mod forms;
