@@ -109,8 +109,8 @@ impl Gathered {
         if let Some(taken) = self.taken.get_mut(position) {
             add_range(taken, identity, SequenceRange { start, end: read.next });
         }
-        self.messages.get_mut(position).into_iter().for_each(|messages| messages.extend(read.messages.drain(..)));
-        self.rows.get_mut(position).into_iter().for_each(|rows| rows.extend(read.rows.drain(..)));
+        self.messages.get_mut(position).into_iter().for_each(|messages| messages.append(&mut read.messages));
+        self.rows.get_mut(position).into_iter().for_each(|rows| rows.append(&mut read.rows));
     }
 }
 

@@ -62,7 +62,7 @@ pub struct FileSource {
     scene: Scene,
     parts: Parts,
     /// The file that is being read.
-    current: Option<OpenPart>,
+    current: Option<Box<OpenPart>>,
     /// What takes its time. It goes on where it was when a read is dropped.
     work: Option<Work>,
     /// The first sequence that the next read gives.

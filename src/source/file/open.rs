@@ -48,7 +48,7 @@ pub(super) struct Looked {
 /// What came of opening a file.
 pub(super) enum Opened {
     Ready {
-        part: OpenPart,
+        part: Box<OpenPart>,
         identity: Arc<str>,
         state: State,
     },
@@ -123,7 +123,7 @@ impl Scene {
             return Ok(Opened::Stale);
         }
         let part = OpenPart::open(&file, name, form, contract, skip)?;
-        Ok(Opened::Ready { part, identity, state })
+        Ok(Opened::Ready { part: Box::new(part), identity, state })
     }
 
     fn open_copy(&self, copy: &File, listed: &Listed, expected: Option<&Arc<str>>, skip: u64) -> Result<Opened> {
@@ -136,7 +136,7 @@ impl Scene {
             None => drop(OpenPart::digest(copy, &listed.name, listed.form, &self.contract, true)?),
         }
         let part = OpenPart::open(copy, &listed.name, listed.form, &self.contract, skip)?;
-        Ok(Opened::Ready { part, identity, state: listed.state.clone() })
+        Ok(Opened::Ready { part: Box::new(part), identity, state: listed.state.clone() })
     }
 
     /// What identifies a file now; none if it is gone.

@@ -65,7 +65,7 @@ impl Scenery {
     /// What is said when the files are read to their end.
     async fn refusal(&self, text: &str) -> Error {
         let mut source = self.source(text);
-        let refused = read_to_end(&mut source).await.err().expect("refused");
+        let refused = read_to_end(&mut source).await.expect_err("refused");
         assert_eq!(source.position(), Some(1), "nothing was given");
         refused
     }

@@ -26,11 +26,11 @@ fn event(id: u32) -> Map<String, Value> {
     };
     let mut event = Map::from_iter([("id".to_owned(), json!(id)), ("text".to_owned(), json!(text))]);
     let mut set = |name: &str, every: u32, value: Value| {
-        if id % every != 0 {
+        if !id.is_multiple_of(every) {
             event.insert(name.to_owned(), value);
         }
     };
-    set("kind", 3, json!(if id % 2 == 0 { "a" } else { "b" }));
+    set("kind", 3, json!(if id.is_multiple_of(2) { "a" } else { "b" }));
     set("amount", 4, json!(format!("{}.{:02}", i64::from(id) * 1_000_003 - 1_000_000_000, id % 100)));
     set("ratio", 5, json!(f64::from(id) / 7.0));
     set("flag", 6, json!(id % 4 == 1));
