@@ -302,7 +302,12 @@ impl Driver {
             let what = changed.split(';').next();
             tracing::warn!(source, what, "an upsert file has changed: every source is read again");
         }
-        self.begun().await.map(Course::Anew)
+        loop {
+            match self.begun().await {
+                Ok(begun) => return Ok(Course::Anew(begun)),
+                Err(error) => self.wait_out(error).await?,
+            }
+        }
     }
 
     /// Where each stream was begun; it must still hold everything from there on.
@@ -314,7 +319,9 @@ impl Driver {
             let Some(first) = ranges.find(|range| *range.source == *input.name) else { continue };
             let start = first.range.start;
             input.source.seek(start).await.map_err(|error| {
-                Error::caused(error.kind(), "an upsert file has changed, and not everything can be read again", error)
+                let doing =
+                    format!("an upsert file has changed, and source `{}` must be read again from {start}", input.name);
+                Error::caused(error.kind(), doing, error)
             })?;
             begun.push(InputRange { range: SequenceRange { start, end: start }, ..first.clone() });
         }

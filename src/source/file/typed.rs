@@ -35,6 +35,10 @@ impl TypedRows {
     ///
     /// Fails with `Definition` where the columns are not the contract's, and with `Corrupt` where the file is not sound.
     pub(super) fn open(file: &File, name: &Arc<str>, contract: &Contract, skip: u64) -> Result<Self> {
+        guarded(name, || Self::opened(file, name, contract, skip))
+    }
+
+    fn opened(file: &File, name: &Arc<str>, contract: &Contract, skip: u64) -> Result<Self> {
         let file = file.try_clone().map_err(|error| super::listing::unreadable(name, error))?;
         let damaged = |error| damaged(name, error);
         let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(damaged)?;
@@ -76,17 +80,13 @@ impl TypedRows {
 
     /// Reads to the end, to know that it can be done.
     pub(super) fn exhaust(mut self) -> Result<()> {
-        // The reader of damaged files may break off.
-        let name = Arc::clone(&self.name);
-        let read = catch_unwind(AssertUnwindSafe(move || {
-            while self.next(usize::MAX)?.is_some() {}
-            Ok(())
-        }));
-        read.unwrap_or_else(|_| Err(damaged(&name, "its pages can't be decoded")))
+        while self.next(usize::MAX)?.is_some() {}
+        Ok(())
     }
 
     fn load(&mut self) -> Result<RecordBatch> {
-        let rows = match self.reader.next() {
+        let reader = &mut self.reader;
+        let rows = match guarded(&self.name, || Ok(reader.next()))? {
             Some(Ok(rows)) => rows,
             Some(Err(error)) => return Err(damaged(&self.name, error)),
             None => return Err(damaged(&self.name, "it has fewer rows than its footer says")),
@@ -97,6 +97,11 @@ impl TypedRows {
         self.row_bytes = rows.get_array_memory_size() / rows.num_rows();
         Ok(rows)
     }
+}
+
+/// The reader of damaged files may break off.
+fn guarded<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(damaged(name, "it can't be decoded")))
 }
 
 fn check_columns(schema: &SchemaRef, name: &str, contract: &Contract) -> Result<()> {

@@ -1,6 +1,7 @@
 //! Files that are added, changed and removed between two runs.
 
 use super::{Trial, lines};
+use crate::support::Nats;
 
 #[test]
 fn a_file_that_is_added_is_read_behind_the_others() {
@@ -99,4 +100,24 @@ fn a_changed_file_that_cannot_be_read_leaves_everything_as_it_was() {
     assert!(!quiet.err.contains("has changed"), "the old content is back: {}", quiet.err);
     quiet.text();
     assert_eq!(trial.ids().as_deref(), Some("1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_changed_upsert_file_is_refused_where_a_stream_no_longer_holds_what_was_read() {
+    let nats = Nats::start().await;
+    nats.stream("EVENTS", &["events"]).await;
+    nats.publish("events", (1..=3).map(|id| format!("{{\"id\": {id}, \"text\": \"e{id}\"}}"))).await;
+    let events =
+        "  events: { contract: contract.json, jetstream: { stream: EVENTS, subjects: [events] }, unique: [id] }\n";
+    let mut trial = Trial::with(events, "files: in/a.ndjson, upsert: [id]", "  seen: { sql: seen.sql }\n");
+    trial.write("seen.sql", b"SELECT count(*) AS events, min(id) AS first FROM events");
+    trial.write("in/a.ndjson", &lines(&[1]));
+    trial.flags = vec!["--nats".to_owned(), nats.url()];
+    trial.run().text();
+    let stream = nats.broker.jetstream().get_stream("EVENTS").await.expect("it is there");
+    stream.purge().sequence(3).await.expect("purged");
+    trial.write("in/a.ndjson", &lines(&[2]));
+    let said = trial.run().refusal(3);
+    assert!(said.contains("an upsert file has changed, and source `events` must be read again from 1: stream"), "{said}");
+    assert_eq!((trial.query("SELECT * FROM seen"), trial.ids().as_deref()), (vec!["3,1".to_owned()], Some("1")));
 }
