@@ -1,13 +1,16 @@
 //! `milepost check`.
 
+use std::io::IsTerminal;
+
 use clap::Args;
 
 use crate::circuit::{Circuit, Maintenance};
 use crate::definition::pipeline::{Identity, Input, Pipeline, SinkTarget, Snapshot};
 use crate::runtime::engine::build_circuit;
+use crate::source::file::absent;
 
 use super::options::{Common, ReportFormat};
-use super::{Outcome, output, prepared};
+use super::{Outcome, complain, output, prepared};
 
 /// What `check` takes.
 #[derive(Debug, Args)]
@@ -25,7 +28,18 @@ pub(crate) struct Arguments {
 /// Compiles everything and prints what came of it.
 pub(crate) async fn check(arguments: &Arguments) -> Outcome {
     let pipeline = prepared(&arguments.common)?;
-    let circuit = build_circuit(&pipeline).await?;
+    let (circuit, absent) = (build_circuit(&pipeline).await, absent(&pipeline).await);
+    let circuit = match circuit {
+        Ok(circuit) if absent.errors.is_empty() => circuit,
+        circuit => {
+            let mut problems = circuit.err().unwrap_or_default();
+            problems.extend(absent.errors);
+            return Err(problems.into());
+        }
+    };
+    if !absent.warnings.is_empty() {
+        complain(&absent.warnings.render_warnings(std::io::stderr().is_terminal()));
+    }
     if arguments.format == ReportFormat::Json {
         return output::print_json(&as_json(&pipeline, &circuit));
     }
@@ -58,7 +72,7 @@ fn source_rows(pipeline: &Pipeline) -> Vec<Vec<String>> {
     let row = |source: &crate::definition::pipeline::Source| {
         let from = match &source.input {
             Input::JetStream { stream, subjects, .. } => format!("stream {stream}, {}", subjects.join(" ")),
-            Input::File { path, .. } => format!("file {}", path.display()),
+            Input::Files(files) => files.to_string(),
         };
         let names = |columns: &[usize]| {
             let name = |&column: &usize| source.contract.columns.get(column).map_or("?", |column| column.name.as_str());

@@ -7,6 +7,7 @@ mod commands;
 mod demo;
 mod end_to_end;
 mod error_rows;
+mod files;
 mod intake;
 mod growth;
 mod inventory;
