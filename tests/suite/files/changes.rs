@@ -118,6 +118,9 @@ async fn a_changed_upsert_file_is_refused_where_a_stream_no_longer_holds_what_wa
     stream.purge().sequence(3).await.expect("purged");
     trial.write("in/a.ndjson", &lines(&[2]));
     let said = trial.run().refusal(3);
-    assert!(said.contains("an upsert file has changed, and source `events` must be read again from 1: stream"), "{said}");
+    assert!(
+        said.contains("an upsert file has changed, and source `events` must be read again from 1: stream"),
+        "{said}"
+    );
     assert_eq!((trial.query("SELECT * FROM seen"), trial.ids().as_deref()), (vec!["3,1".to_owned()], Some("1")));
 }
