@@ -261,6 +261,46 @@ fn an_upsert_file_that_changed_is_read_again_and_the_tables_follow() {
     same_tables(&setting.tables(), &anew.tables());
 }
 
+#[test]
+fn a_process_that_ends_while_all_is_read_again_leaves_what_readers_had() {
+    let work = folder();
+    let customers = work.path().join("customers.csv");
+    let held = std::fs::read_to_string(in_repository("data/order_to_invoice/customers.csv")).expect("readable");
+    std::fs::write(&customers, &held).expect("writable");
+    let file = events_file(work.path(), 3_000);
+    let mut setting = Setting::on_file(&file).with_batches_of(20);
+    setting.flags.extend(["--source".to_owned(), format!("customers={}", customers.display())]);
+    setting.run(&[]).text();
+    let tables = setting.tables();
+    std::fs::write(&customers, held.replace(",NET60,true,", ",NET60,false,")).expect("writable");
+    let anew = setting.home.path().join(".state/order_to_invoice/epochs.anew.ndjson");
+    for asked in [true, false] {
+        let mut process = setting.start();
+        let lines = || std::fs::read_to_string(&anew).map_or(0, |log| log.lines().count());
+        wait_until("all is being read again", || {
+            process.check_alive();
+            (10..200).contains(&lines())
+        });
+        if asked {
+            let said = process.terminate();
+            assert!(said.err.contains("their tables stay as they are"), "{}", said.err);
+            said.text();
+        } else {
+            process.kill();
+        }
+        assert!(anew.exists(), "it ended before all was read");
+        same_tables(&setting.tables(), &tables);
+        // So that the next look doesn't take it for its own.
+        std::fs::remove_file(&anew).expect("removed");
+    }
+    setting.run(&[]).text();
+    assert!(!anew.exists());
+    let mut fresh = Setting::on_file(&file);
+    fresh.flags.clone_from(&setting.flags);
+    fresh.run(&[]).text();
+    same_tables(&setting.tables(), &fresh.tables());
+}
+
 /// How often the streams are looked at, and for how long.
 const LOOK_EVERY: std::time::Duration = std::time::Duration::from_millis(5);
 const LOOKS_MAX: usize = 20_000;
