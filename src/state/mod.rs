@@ -5,12 +5,14 @@
 
 mod arrangement;
 mod delta;
+mod grouping;
 mod hash;
 mod table;
 
 pub use arrangement::{Arrangement, Match, NullKeys, RowId};
 pub use delta::Delta;
 pub(crate) use delta::{relabel, with_rows};
+pub use grouping::GroupKey;
 pub use hash::hash_rows;
 pub(crate) use hash::normalise_zero;
-pub use table::{Table, TouchedKeys};
+pub use table::{Partition, Table, TouchedKeys};
