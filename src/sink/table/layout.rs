@@ -68,9 +68,10 @@ pub(super) fn link_name(number: u64) -> String {
     format!("{}-link", self::number(number))
 }
 
-/// The name of a file: its place in the table and the first 16 digits of its rows' digest.
-pub(super) fn file_name(index: usize, content: &str) -> String {
-    format!("{index:05}-{}.parquet", content.get(..16).unwrap_or(content))
+/// The name of a file: its folder, its place there and the first 16 digits of its rows' digest.
+pub(super) fn file_name(folder: &str, index: usize, content: &str) -> String {
+    let part = format!("part-{index:05}-{}.parquet", content.get(..16).unwrap_or(content));
+    if folder.is_empty() { part } else { format!("{folder}/{part}") }
 }
 
 fn number(number: u64) -> String {

@@ -19,9 +19,14 @@
 //! Every rewrite sorts all rows by the key, then by the remaining columns, so equal rows give equal files. Rows are cut
 //! into files where their own content says so, and a file whose rows did not change is a hard link to the one before.
 
+mod disk;
+mod draft;
 mod encode;
 mod layout;
 mod manifest;
+mod object;
+mod objects;
+mod partition;
 mod rows;
 mod schema;
 mod store;
@@ -29,8 +34,11 @@ mod store;
 #[cfg(test)]
 mod tests;
 
+pub use draft::{Publication, Published, Scope, unpartitioned};
 pub use layout::KEPT_FOR;
-pub use manifest::{TableFile, TableMeta};
+pub use manifest::{PartitionValues, TableFile, TableMeta};
+pub use object::{ObjectTable, ObjectVersion};
+pub use partition::unsupported_partition;
 pub use rows::FileLimits;
 pub use schema::{Unsupported, check_schema, unsupported};
 pub use store::{TableStore, TableVersion};
