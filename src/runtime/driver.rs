@@ -419,7 +419,16 @@ impl Driver {
     }
 
     async fn write_due_tables(&mut self) -> Result<()> {
-        self.write_tables(&|table, at| table.due(at)).await
+        self.write_tables(&|table, at| table.due(at)).await?;
+        let at = now();
+        for tidying in self.tables.iter_mut().filter_map(|table| table.tidy(at)).collect::<Vec<_>>() {
+            blocking_on(move || async move {
+                tidying.tidy(wall_clock()).await;
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
     }
 
     async fn write_tables(&mut self, which: &(dyn Fn(&TableOutlet, Instant) -> bool + Sync)) -> Result<()> {

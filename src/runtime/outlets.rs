@@ -42,6 +42,7 @@ pub(crate) struct TableOutlet {
     sink: usize,
     every: Duration,
     written: Option<Instant>,
+    tidied: Option<Instant>,
     partition_by: Vec<String>,
     /// The partitions that changed since the last version.
     touched: BTreeSet<GroupKey>,
@@ -116,6 +117,7 @@ pub(crate) fn open_tables(pipeline: &Pipeline, jobs: &[CompiledJob], home: &Path
             sink: position,
             every: *every,
             written: None,
+            tidied: None,
             partition_by: partition_by.iter().map(|(column, _)| column.clone()).collect(),
             touched: BTreeSet::new(),
             whole: true,
@@ -137,6 +139,18 @@ impl TableOutlet {
         self.whole = false;
         self.touched.clear();
         self.written = Some(now);
+        self.tidied = Some(now);
+    }
+
+    /// Its writer, if nothing was written or collected for a while: then old versions may have come of age. Says so once a
+    /// while.
+    pub(crate) fn tidy(&mut self, now: Instant) -> Option<Tidying> {
+        let last = self.tidied?;
+        if now.duration_since(last) < TIDY_EVERY {
+            return None;
+        }
+        self.tidied = Some(now);
+        Some(Tidying(Arc::clone(&self.writer)))
     }
 
     /// Notes that the next version needs all partitions.
@@ -165,6 +179,22 @@ impl TableOutlet {
             partitions,
             scope,
         })
+    }
+}
+
+/// How long a table rests before it is looked after.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
+
+/// A table that rests, whose old versions are to be collected.
+pub(crate) struct Tidying(Arc<Mutex<TableWriter>>);
+
+impl Tidying {
+    /// Collects what is old at `now`; blocks between its waits.
+    pub(crate) async fn tidy(self, now: Micros) {
+        match &mut *self.0.lock().await {
+            TableWriter::Local(store) => store.tidy(now),
+            TableWriter::Object(table) => table.tidy(now).await,
+        }
     }
 }
 

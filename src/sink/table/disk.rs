@@ -66,6 +66,29 @@ pub(super) fn verified(directory: &Path, file: &TableFile) -> Result<Bytes> {
     Ok(bytes)
 }
 
+/// Copies a file to `path`, synced.
+///
+/// # Errors
+///
+/// Kind `Corrupt` if its bytes are not those that were written.
+pub(super) fn copy_verified(directory: &Path, file: &TableFile, path: &Path) -> Result<()> {
+    let source = directory.join(&file.name);
+    let mut input = match File::open(&source) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            return Err(Error::new(ErrorKind::Corrupt, format!("`{}` is gone", source.display())));
+        }
+        input => input.map_err(unavailable("read", &source))?,
+    };
+    let written = write_file(path, |mut output| {
+        io::copy(&mut input, &mut output).map_err(unavailable("copy", &source))?;
+        Ok(output)
+    })?;
+    if written.size_bytes == file.size_bytes && written.sha256 == file.sha256 {
+        return Ok(());
+    }
+    Err(Error::new(ErrorKind::Corrupt, format!("`{}` is not what was written", source.display())))
+}
+
 /// Whether a file is there and has the size that was written.
 pub(super) fn has_size(directory: &Path, file: &TableFile) -> bool {
     fs::metadata(directory.join(&file.name)).is_ok_and(|found| found.len() == file.size_bytes)

@@ -226,6 +226,7 @@ impl<'a> Draft<'a> {
             clock_us: meta.stamp.clock,
             watermark_us: meta.stamp.watermark,
             published_at_us: now,
+            directory: None,
             writer: None,
             key: key.to_vec(),
             partition_by: partition_by.to_vec(),

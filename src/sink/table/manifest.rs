@@ -75,6 +75,9 @@ pub(super) struct Manifest {
     pub(super) watermark_us: Option<Micros>,
     /// When the version was written.
     pub(super) published_at_us: Micros,
+    /// The name of the directory that holds the version, beside those of its neighbours; only on a local disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) directory: Option<String>,
     /// Who wrote it, 16 hexadecimal digits that each process draws for itself; only in object stores.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) writer: Option<String>,
@@ -270,6 +273,7 @@ mod tests {
             clock_us: Some(5),
             watermark_us: None,
             published_at_us: 6,
+            directory: Some("00000001-0123456789abcdef".to_owned()),
             writer: Some("0123456789abcdef".to_owned()),
             key,
             partition_by,

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! <home>/kpi/dispatch_sla  ->  ../.versions/kpi/dispatch_sla/00000007-9c1f2ab04d5e6f70
-//! <home>/.versions/kpi/dispatch_sla/00000007-9c1f2ab04d5e6f70/00000-31c4….parquet
+//! <home>/.versions/kpi/dispatch_sla/00000007-9c1f2ab04d5e6f70/day=2024-03-18/part-00000-00000006-31c4….parquet
 //!                                                            /_current.json
 //! ```
 //!
@@ -16,8 +16,12 @@
 //! What dies before 3 leaves the version before in place. Its number is not used again: a leftover stays until a
 //! higher number is current.
 //!
-//! Every rewrite sorts all rows by the key, then by the remaining columns, so equal rows give equal files. Rows are cut
-//! into files where their own content says so, and a file whose rows did not change is a hard link to the one before.
+//! Rows are sorted by the key, then by the remaining columns, so equal rows give equal files. They are cut into files
+//! where their own content says so, and a file whose rows did not change is a hard link to the one before (a copy where
+//! the file system has no such links). A table with `partition_by` has a folder for each partition; of those that did not
+//! change no row is looked at. A file's name never comes back after it has left the table.
+//!
+//! In an object store there are no links: there `_current.json` is the pointer, replaced last, to files that never change.
 
 mod disk;
 mod draft;
@@ -31,6 +35,10 @@ mod rows;
 mod schema;
 mod store;
 
+#[cfg(test)]
+mod object_tests;
+#[cfg(test)]
+mod partition_tests;
 #[cfg(test)]
 mod tests;
 

@@ -32,7 +32,7 @@ use url::Url;
 use super::draft::{Draft, DraftFile, DraftRows, Publication, Published, Scope};
 use super::layout::MANIFEST;
 use super::manifest::{Manifest, TableFile, TableMeta, hexadecimal};
-use super::objects::{FILES, named, number_of, object_name, retire};
+use super::objects::{FILES, named, number_of, object_name, retire, take_due};
 use super::rows::FileLimits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::store;
@@ -194,13 +194,12 @@ impl ObjectTable {
         };
         if let (Some(before), Some(usable)) = (before, usable)
             && draft.is(usable)
+            && (is_own || !self.has_to_collect(before, now))
         {
             let version = self.assemble(before);
-            let due = retire(Some(before), &before.files, now).1;
             if is_own {
-                self.leftovers.extend(due);
                 self.own = pointer;
-                self.collect().await;
+                self.collect(now).await;
             }
             return Ok(Attempt::Done(Published::Version(version)));
         }
@@ -213,7 +212,7 @@ impl ObjectTable {
             return Ok(Attempt::Moved);
         }
         self.leftovers.extend(due);
-        self.collect().await;
+        self.collect(now).await;
         Ok(Attempt::Done(Published::Version(self.assemble(&manifest))))
     }
 
@@ -313,23 +312,44 @@ impl ObjectTable {
         Ok(is_this)
     }
 
-    /// Removes leftovers that the pointer, which this writer wrote, does not name. What can't be removed now is left for the
-    /// next time.
-    async fn collect(&mut self) {
-        let Some(pointer) = self.own.as_ref().and_then(|own| own.manifest.as_ref()) else { return };
+    /// Removes files that left ten minutes before `now`, if this writer's last publication is known to be current:
+    /// publications do that too, but a table may rest.
+    pub async fn tidy(&mut self, now: Micros) {
+        self.collect(now).await;
+    }
+
+    /// Whether there is something that only the writer of the pointer may remove.
+    fn has_to_collect(&self, pointer: &Manifest, now: Micros) -> bool {
+        let named = named(pointer);
+        self.leftovers.iter().any(|name| !named.contains(name.as_str()))
+            || !take_due(&mut pointer.retired.clone(), now).is_empty()
+    }
+
+    /// Removes leftovers, and files that the pointer, which this writer wrote, says have left long enough ago. What can't be
+    /// removed now is left for the next time.
+    async fn collect(&mut self, now: Micros) {
+        let Some(pointer) = self.own.as_mut().and_then(|own| own.manifest.as_mut()) else { return };
+        // The stored pointer goes on naming them until the next one; who removes them twice does no harm.
+        self.leftovers.extend(take_due(&mut pointer.retired, now));
         let named = named(pointer);
         self.leftovers.retain(|name| !named.contains(name.as_str()));
+        if self.leftovers.is_empty() {
+            return;
+        }
         let paths: Vec<object_store::Result<Path>> =
             self.leftovers.iter().filter_map(|name| self.path(name).ok()).map(Ok).collect();
         let mut removed = self.store.delete_stream(stream::iter(paths).boxed());
         while let Some(outcome) = removed.next().await {
-            match outcome {
+            let gone = match outcome {
+                Err(object_store::Error::NotFound { path, .. }) => Path::parse(path).map_err(object_store::Error::from),
+                other => other,
+            };
+            match gone {
                 Ok(path) => {
                     if let Some(name) = self.below(&path) {
                         self.leftovers.remove(&name);
                     }
                 }
-                Err(object_store::Error::NotFound { .. }) => {}
                 Err(error) => {
                     let error = store::failed("removing", &error).chain();
                     tracing::warn!(table = self.url, error, "could not remove old files of a table");

@@ -30,20 +30,20 @@ pub(super) fn number_of(name: &str) -> Option<u64> {
 pub(super) fn retire(before: Option<&Manifest>, files: &[TableFile], now: Micros) -> (Vec<Retired>, Vec<String>) {
     let Some(before) = before else { return (Vec::new(), Vec::new()) };
     let named: BTreeSet<&str> = files.iter().map(|file| file.name.as_str()).collect();
-    let (mut retired, mut due) = (Vec::new(), Vec::new());
-    for group in &before.retired {
-        if now.saturating_sub(group.at_us) >= KEPT_FOR {
-            due.extend(group.names.iter().cloned());
-        } else {
-            retired.push(group.clone());
-        }
-    }
+    let mut retired = before.retired.clone();
+    let due = take_due(&mut retired, now);
     let left = before.files.iter().map(|file| &file.name).filter(|name| !named.contains(name.as_str()));
     let names: Vec<String> = left.cloned().collect();
     if !names.is_empty() {
         retired.push(Retired { at_us: now, names });
     }
     (retired, due)
+}
+
+/// Takes out the names of the files that left at least [`KEPT_FOR`] ago.
+pub(super) fn take_due(retired: &mut Vec<Retired>, now: Micros) -> Vec<String> {
+    let due = retired.extract_if(.., |group| now.saturating_sub(group.at_us) >= KEPT_FOR);
+    due.flat_map(|group| group.names).collect()
 }
 
 /// Every file that a pointer names, and that must stay for that.
@@ -75,6 +75,7 @@ mod tests {
             clock_us: None,
             watermark_us: None,
             published_at_us: 0,
+            directory: None,
             writer: None,
             key: Vec::new(),
             partition_by: Vec::new(),

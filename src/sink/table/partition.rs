@@ -1,12 +1,12 @@
 //! The folders of a partitioned table: `day=2024-03-18/site=BER1`, as Hive and its readers have them.
 //!
 //! Law: two partitions have two folders, and a folder is one plain name a column, whatever its value holds. The columns
-//! stay in the files as well: there they have their types, while a reader can only guess what a folder's text is.
+//! stay in the files as well: there they have their types, while a reader can only guess what a folder's text is. DuckDB
+//! and Polars take the folder's value in the file's stead and agree with it, pyarrow reads the file's unless told otherwise.
 
 use arrow::datatypes::{DataType, Field};
 use arrow::record_batch::RecordBatch;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use sha2::{Digest, Sha256};
 
 use super::manifest::{PartitionValues, hexadecimal};
@@ -63,7 +63,7 @@ pub(super) fn texts(values: &RecordBatch) -> Result<Vec<(String, Option<String>)
 pub(super) fn folder(values: &[(String, Option<String>)]) -> String {
     let segment = |(column, value): &(String, Option<String>)| {
         let value = value.as_deref().map_or_else(|| NULL.to_owned(), value_text);
-        format!("{}={value}", utf8_percent_encode(column, ENCODED))
+        format!("{}={value}", encode(column))
     };
     values.iter().map(segment).collect::<Vec<_>>().join("/")
 }
@@ -77,29 +77,45 @@ fn value_text(value: &str) -> String {
     if value == NULL {
         return format!("%5F{}", &NULL[1..]);
     }
-    let encoded = utf8_percent_encode(value, ENCODED).to_string();
+    let encoded = encode(value);
     if encoded.len() <= NAME_BYTES_MAX {
         return encoded;
     }
     // No file system has names of any length: the beginning for people, a digest for the law. `~` is in no other name.
-    let mut beginning = encoded.get(..NAME_BYTES_MAX - 17).unwrap_or_default();
-    if let Some(at) = beginning.rfind('%')
-        && at + 3 > beginning.len()
-    {
-        beginning = beginning.get(..at).unwrap_or_default();
+    let mut beginning = String::new();
+    for character in value.chars() {
+        let encoded = encode(character.encode_utf8(&mut [0; 4]));
+        if beginning.len() + encoded.len() > NAME_BYTES_MAX - DIGEST_BYTES {
+            break;
+        }
+        beginning.push_str(&encoded);
     }
     let digest = hexadecimal(&Sha256::digest(value));
-    format!("{beginning}~{}", digest.get(..16).unwrap_or(&digest))
+    format!("{beginning}~{}", digest.get(..DIGEST_BYTES - 1).unwrap_or(&digest))
+}
+
+/// Of ASCII only letters, digits and `-_.` stay as they are, so that what stands behind `column=` is no path of its own.
+/// Everything else of Unicode stays: Spark takes each `%` for a character, where others take it for a byte.
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character.is_ascii_alphanumeric() || !character.is_ascii() || matches!(character, '-' | '_' | '.') {
+            encoded.push(character);
+        } else {
+            encoded.push_str(&format!("%{:02X}", u32::from(character)));
+        }
+    }
+    encoded
 }
 
 /// The folder's text for null, as Hive's readers know it.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";
 
-/// Everything but letters, digits and `-_.`; what is left can't be a path of its own behind `column=`.
-const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.');
-
 /// The longest text of a value; a file system's names have 255 bytes, and the column's name stands before it.
 const NAME_BYTES_MAX: usize = 160;
+
+/// Of that for the digest of a longer value, and the `~` before it.
+const DIGEST_BYTES: usize = 17;
 
 #[cfg(test)]
 mod tests {
@@ -127,6 +143,7 @@ mod tests {
         assert_eq!(of(vec![("day", Arc::new(Date32Array::from(vec![None])))]), "day=__HIVE_DEFAULT_PARTITION__");
         assert_eq!(of(vec![("n", Arc::new(Int64Array::from(vec![-7])))]), "n=-7");
         assert_eq!(of(vec![("a/b=c", day)]), "a%2Fb%3Dc=2024-03-18");
+        assert_eq!(text(Some("Köln 1/2: 100%")), "site=Köln%201%2F2%3A%20100%25");
         assert_eq!(folder(&[]), "");
     }
 
@@ -154,8 +171,9 @@ mod tests {
         for folder in &folders {
             let (column, value) = folder.split_once('=').expect("a value");
             assert_eq!(column, "site");
-            assert!(value.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.%~".contains(&byte)), "{folder}");
-            assert!(folder.len() < 200, "{folder}");
+            let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || !byte.is_ascii() || b"-_.%~".contains(&byte);
+            assert!(value.bytes().all(is_plain), "{folder}");
+            assert!(folder.len() <= "site=".len() + NAME_BYTES_MAX, "{folder}");
         }
         let count = folders.len();
         folders.sort();

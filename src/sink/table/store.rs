@@ -8,11 +8,11 @@ use std::path::{Path, PathBuf};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
-use super::disk::write_synced;
-use super::disk::{create_directories, has_size, remove, sync_directory, unavailable, verified, write_file};
+use super::disk::{copy_verified, create_directories, has_size, remove, sync_directory, unavailable, verified};
+use super::disk::{write_file, write_synced};
 use super::draft::{Draft, DraftFile, DraftRows, Publication, Published, Scope, unpartitioned};
 use super::encode::decode;
-use super::layout::{Entry, EntryKind, MANIFEST, TablePath, collectable, file_name, link_name, next_number};
+use super::layout::{Entry, EntryKind, MANIFEST, TablePath, collectable, file_name, has_place, link_name, next_number};
 use super::layout::{partial_name, version_name};
 use super::manifest::{Manifest, TableFile, TableMeta};
 use super::rows::FileLimits;
@@ -31,7 +31,14 @@ pub struct TableStore {
     own: Option<u64>,
     /// When versions were published, as far as that was asked for.
     published: BTreeMap<u64, Option<Micros>>,
+    /// How a file gets a second name.
+    link: Link,
+    /// Whether it was said that the file system refuses that.
+    told_of_copies: bool,
 }
+
+/// Gives the file at the first path the second as another name.
+pub(super) type Link = fn(&Path, &Path) -> io::Result<()>;
 
 /// One version of a table, which is never changed once it is there.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,9 +106,17 @@ impl TableStore {
             begun: 0,
             own: None,
             published: BTreeMap::new(),
+            link: |file, name| fs::hard_link(file, name),
+            told_of_copies: false,
         };
         store.check_free()?;
         Ok(store)
+    }
+
+    /// As on a file system that does something else when a file is to get another name.
+    #[cfg(test)]
+    pub(super) fn set_link(&mut self, link: Link) {
+        self.link = link;
     }
 
     /// The same table with other limits for files and row groups.
@@ -161,7 +176,7 @@ impl TableStore {
     ) -> Result<Published<TableVersion>> {
         let before = self.begun;
         let published = self.attempt(publication, now, observe);
-        if published.is_err() && self.begun > before {
+        if !matches!(published, Ok(Published::Version(_))) && self.begun > before {
             self.discard_begun();
         }
         published
@@ -183,16 +198,15 @@ impl TableStore {
         let Some(draft) = Draft::new(publication, taken_over.map(|before| &before.manifest), self.limits)? else {
             return Ok(Published::WholeNeeded);
         };
-        let kept_whole = |before: &Stored| {
-            let kept = |file: &DraftFile| match file {
+        let is_there = |before: &Stored| {
+            let is_there = |file: &DraftFile| match file {
                 DraftFile::Kept(file) => has_size(&before.directory, file),
                 DraftFile::Rows(_) => true,
             };
-            draft.files.iter().all(kept)
+            draft.files.iter().all(is_there)
         };
-        if !taken_over.is_none_or(kept_whole) {
-            tracing::warn!(table = %self.path.link(&self.home).display(), "a file of the table is damaged: it is written anew");
-            return Ok(Published::WholeNeeded);
+        if !taken_over.is_none_or(is_there) {
+            return Ok(self.whole_needed());
         }
         if let Some(before) = &before
             && draft.is(&before.manifest)
@@ -203,9 +217,25 @@ impl TableStore {
         }
         let staging = self.begin()?;
         observe(Step::Begun)?;
-        let placing = Placing { draft: &draft, limits: self.limits, before: taken_over, staging: &staging.directory };
-        let files = placing.place_all(observe)?;
-        let manifest = draft.manifest(staging.number, now, files);
+        let mut placing = Placing {
+            draft: &draft,
+            limits: self.limits,
+            before: taken_over,
+            staging: &staging,
+            link: self.link,
+            copied: 0,
+        };
+        let files = match placing.place_all(observe) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(self.whole_needed()),
+            files => files?,
+        };
+        let copied = placing.copied;
+        if copied > 0 && !std::mem::replace(&mut self.told_of_copies, true) {
+            let table = self.path.link(&self.home);
+            tracing::warn!(table = %table.display(), copied, "the file system refuses hard links: unchanged files are copied");
+        }
+        let mut manifest = draft.manifest(staging.number, now, files);
+        manifest.directory = Some(version_name(staging.number, &manifest.content));
         self.finish(&staging, manifest, observe).map(Published::Version)
     }
 
@@ -232,6 +262,22 @@ impl TableStore {
             batches.extend(decode(bytes, &version.schema)?);
         }
         Ok(batches)
+    }
+
+    /// Takes away versions replaced ten minutes before `now`, if this writer published the current one: publications do
+    /// that too, but a table may rest.
+    pub fn tidy(&mut self, now: Micros) {
+        if let Some(own) = self.own
+            && self.current_entry().is_ok_and(|entry| entry.is_some_and(|entry| entry.number == own))
+        {
+            self.collect(own, now);
+        }
+    }
+
+    fn whole_needed(&self) -> Published<TableVersion> {
+        let table = self.path.link(&self.home);
+        tracing::warn!(table = %table.display(), "a file of the table is damaged: the table is written anew");
+        Published::WholeNeeded
     }
 
     /// The directory that is being written, under a number that was never used.
@@ -443,22 +489,25 @@ struct Placing<'a> {
     draft: &'a Draft<'a>,
     limits: FileLimits,
     before: Option<&'a Stored>,
-    staging: &'a Path,
+    staging: &'a Staging,
+    link: Link,
+    /// Files that could not be linked.
+    copied: usize,
 }
 
 impl Placing<'_> {
     /// All files, in the draft's order, and their folders; they last, apart from the entries of the outermost folder.
-    fn place_all(&self, observe: &mut dyn FnMut(Step) -> Result<()>) -> Result<Vec<TableFile>> {
+    fn place_all(&mut self, observe: &mut dyn FnMut(Step) -> Result<()>) -> Result<Vec<TableFile>> {
         let mut files = Vec::with_capacity(self.draft.files.len());
         // A folder before the one that it lies in.
         let mut folders = BTreeSet::new();
         for file in &self.draft.files {
             let name = match file {
                 DraftFile::Kept(file) => file.name.clone(),
-                DraftFile::Rows(file) => file_name(&file.folder, file.index, &file.rows.content),
+                DraftFile::Rows(file) => self.name(file),
             };
-            let path = self.staging.join(&name);
-            for folder in path.ancestors().skip(1).take_while(|folder| *folder != self.staging) {
+            let path = self.staging.directory.join(&name);
+            for folder in path.ancestors().skip(1).take_while(|folder| *folder != self.staging.directory) {
                 folders.insert(std::cmp::Reverse(folder.to_owned()));
             }
             if let Some(folder) = path.parent() {
@@ -476,22 +525,44 @@ impl Placing<'_> {
         Ok(files)
     }
 
-    fn keep(&self, file: &TableFile, path: &Path) -> Result<TableFile> {
+    /// That of the version before if the file is that one, at its place; else one that no version had.
+    fn name(&self, file: &DraftRows) -> String {
+        match &file.known {
+            Some(known) if has_place(&known.name, &file.folder, file.index) => known.name.clone(),
+            _ => file_name(&file.folder, file.index, self.staging.number, &file.rows.content),
+        }
+    }
+
+    /// Takes over a file of a partition that did not change.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Corrupt` if it had to be copied and is not what was written.
+    fn keep(&mut self, file: &TableFile, path: &Path) -> Result<TableFile> {
         let before = self.before.ok_or_else(|| Error::internal("a file of no version is kept"))?;
-        fs::hard_link(before.directory.join(&file.name), path).map_err(unavailable("link", path))?;
+        self.take_over(&before.directory, file, path)?;
         Ok(file.clone())
     }
 
-    /// Links the file of the version before if it has the same rows and is whole; else writes it.
-    fn place(&self, file: &DraftRows, name: String, path: &Path) -> Result<TableFile> {
+    /// Takes over the file of the version before if it has the same rows and is whole; else writes it.
+    fn place(&mut self, file: &DraftRows, name: String, path: &Path) -> Result<TableFile> {
         if let (Some(before), Some(known)) = (self.before, &file.known)
             && verified(&before.directory, known).is_ok()
-            && fs::hard_link(before.directory.join(&known.name), path).is_ok()
         {
+            self.take_over(&before.directory, known, path)?;
             return Ok(TableFile { name, ..known.clone() });
         }
         let written = write_file(path, |output| self.draft.encode(file, self.limits, output))?;
         Ok(file.written(name, written.size_bytes, written.sha256))
+    }
+
+    fn take_over(&mut self, directory: &Path, file: &TableFile, path: &Path) -> Result<()> {
+        if (self.link)(&directory.join(&file.name), path).is_err() {
+            // Some file systems have no hard links, others only so many of one file.
+            copy_verified(directory, file, path)?;
+            self.copied += 1;
+        }
+        Ok(())
     }
 }
 
