@@ -22,6 +22,7 @@ mod restart;
 mod schemas;
 mod shipped;
 mod shipped_data;
+mod tables;
 mod ties;
 #[path = "../support/mod.rs"]
 mod support;

@@ -56,12 +56,25 @@ fn command(arguments: &[&str]) -> Command {
 
 /// Runs the program to its end.
 pub(crate) fn milepost(arguments: &[&str]) -> Said {
-    command(arguments).output().expect("the program can be started").into()
+    milepost_in(&[], arguments)
+}
+
+/// The same with more in its environment.
+pub(crate) fn milepost_in(environment: &[(&str, String)], arguments: &[&str]) -> Said {
+    let mut command = command(arguments);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    command.output().expect("the program can be started").into()
 }
 
 /// Runs the program in the background, until something ends it.
 pub(crate) fn start(arguments: &[&str]) -> Running {
+    start_in(&[], arguments)
+}
+
+/// The same with more in its environment.
+pub(crate) fn start_in(environment: &[(&str, String)], arguments: &[&str]) -> Running {
     let mut command = command(arguments);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     let process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program can be started");
     Running { process: Some(process) }
 }
@@ -220,7 +233,17 @@ impl Running {
         let asked = Command::new("kill").args(["-TERM", &process.id().to_string()]).status().expect("`kill` is there");
         assert!(asked.success());
         wait_until("the process ends", || process.try_wait().expect("it is ours").is_some());
+        self.said()
+    }
+
+    /// What it said, once it has ended.
+    pub(crate) fn said(mut self) -> Said {
         self.process.take().expect("it was not taken").wait_with_output().expect("its output").into()
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.as_mut().is_none_or(|process| process.try_wait().expect("it is ours").is_some())
     }
 
     /// Its process number.

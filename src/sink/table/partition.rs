@@ -23,16 +23,23 @@ pub fn unsupported_partition(field: &Field) -> Option<Unsupported> {
             help: "give the column another name with `AS`".to_owned(),
         });
     }
-    let data_type = field.data_type();
-    let help = match data_type {
+    let (kind, help) = match field.data_type() {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View | DataType::Date32 => return None,
         DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64 => return None,
         DataType::UInt8 | DataType::UInt16 | DataType::UInt32 => return None,
-        DataType::Timestamp(..) => "publish its day or month as a column, as in `CAST(date_trunc('month', t) AS DATE)`",
-        _ => "cast it to `VARCHAR`, `BIGINT` or `DATE`",
+        DataType::Timestamp(..) => {
+            ("instants", "publish its day or month, as in `CAST(date_trunc('month', t) AS DATE)`")
+        }
+        DataType::Float16 | DataType::Float32 | DataType::Float64 => ("floats", ANOTHER),
+        DataType::Decimal32(..) | DataType::Decimal64(..) | DataType::Decimal128(..) | DataType::Decimal256(..) => {
+            ("decimals", ANOTHER)
+        }
+        DataType::Boolean => ("booleans", ANOTHER),
+        DataType::Time32(_) | DataType::Time64(_) => ("times of day", ANOTHER),
+        nested if nested.is_nested() => ("lists and objects", "publish the part that rows are to be sorted into"),
+        _ => ("values of its type", ANOTHER),
     };
-    let message =
-        format!("`{column}` can't be in `partition_by`: readers don't agree on folders of type `{data_type}`");
+    let message = format!("`{column}` can't be in `partition_by`: readers don't agree on folders for {kind}");
     Some(Unsupported { column: column.clone(), message, help: help.to_owned() })
 }
 
@@ -107,6 +114,9 @@ fn encode(text: &str) -> String {
     }
     encoded
 }
+
+/// What to do about most types.
+const ANOTHER: &str = "cast it to `VARCHAR`, `BIGINT` or `DATE`";
 
 /// The folder's text for null, as Hive's readers know it.
 const NULL: &str = "__HIVE_DEFAULT_PARTITION__";

@@ -478,7 +478,7 @@ fn columns_that_make_no_folders_are_refused_before_anything_is_written() {
     let mut table = Table::new();
     let floats = Arc::new(Schema::new(vec![Field::new("ratio", DataType::Float64, false)]));
     for (schema, column, expected) in
-        [(floats, "ratio", "`Float64`"), (schema(), "sites", "not one of the table's columns")]
+        [(floats, "ratio", "folders for floats"), (schema(), "sites", "not one of the table's columns")]
     {
         let (meta, by) = (meta(1), [column.to_owned()]);
         let publication = Publication {
