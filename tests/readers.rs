@@ -21,6 +21,8 @@ use tempfile::TempDir;
 
 #[path = "readers/changing.rs"]
 mod changing;
+#[path = "readers/folders.rs"]
+mod folders;
 
 const PATH: &str = "kpi/everything";
 const MINUTE: Micros = 60_000_000;

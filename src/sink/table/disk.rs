@@ -2,7 +2,9 @@
 
 use std::fs::{self, File};
 use std::io::{self, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -19,12 +21,11 @@ pub(super) struct Written {
     pub(super) sha256: String,
 }
 
-/// Writes a new file, synced, and says what is in it.
+/// Writes a new file, which is yet to be synced, and says what is in it.
 pub(super) fn write_file(path: &Path, write: impl FnOnce(Output) -> Result<Output>) -> Result<Written> {
     let file = File::create_new(path).map_err(unavailable("create", path))?;
     let mut output = write(Output { output: BufWriter::new(file), digest: Sha256::new(), size_bytes: 0 })?;
     output.flush().map_err(unavailable("write", path))?;
-    output.output.get_ref().sync_all().map_err(unavailable("sync", path))?;
     Ok(Written { size_bytes: output.size_bytes, sha256: hexadecimal(&output.digest.finalize()) })
 }
 
@@ -66,7 +67,7 @@ pub(super) fn verified(directory: &Path, file: &TableFile) -> Result<Bytes> {
     Ok(bytes)
 }
 
-/// Copies a file to `path`, synced.
+/// Copies a file to `path`; the copy is yet to be synced.
 ///
 /// # Errors
 ///
@@ -122,16 +123,39 @@ pub(super) fn create_directories(path: &Path) -> Result<()> {
     create_directories(parent)?;
     match fs::create_dir(path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(unavailable("create", path)(error)),
-        _ => sync_directory(parent),
+        _ => sync(parent),
     }
 }
 
-pub(super) fn sync_directory(path: &Path) -> Result<()> {
+/// Syncs files and directories, several at once: a file system that commits them together then waits once for many.
+pub(super) fn sync_all(paths: &[PathBuf]) -> Result<()> {
+    let next = AtomicUsize::new(0);
+    let work = || {
+        while let Some(path) = paths.get(next.fetch_add(1, Ordering::Relaxed)) {
+            sync(path)?;
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let another = |_| thread::Builder::new().name("sync".to_owned()).spawn_scoped(scope, work).ok();
+        // Where no thread can be had, the work is done by those that are there.
+        let others: Vec<_> = (1..SYNCS_AT_ONCE.min(paths.len())).filter_map(another).collect();
+        let died = |_| Err(Error::internal("a thread that synced died"));
+        let own = work();
+        others.into_iter().map(|other| other.join().unwrap_or_else(died)).fold(own, Result::and)
+    })
+}
+
+/// Syncs a directory, or a file.
+pub(super) fn sync(path: &Path) -> Result<()> {
     let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(unavailable("sync", path))
+    File::open(path).and_then(|file| file.sync_all()).map_err(unavailable("sync", path))
 }
 
 pub(super) fn unavailable(verb: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
     let doing = format!("cannot {verb} `{}`", path.display());
     move |error| Error::caused(ErrorKind::Unavailable, doing, error)
 }
+
+/// Files and directories that are synced at once.
+const SYNCS_AT_ONCE: usize = 8;

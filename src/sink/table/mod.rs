@@ -8,7 +8,7 @@
 //!
 //! The order of writing, which is what makes it safe to die after any line:
 //!
-//! 1. files and `_current.json` into `<number>-partial`, each synced, then the directory itself;
+//! 1. files and `_current.json` into `<number>-partial`, all synced, then the directory itself;
 //! 2. rename to `<number>-<digest>`, sync the directory above;
 //! 3. a new symbolic link renamed over the table's path: this one step makes the version current;
 //! 4. collect what is old: versions replaced ten minutes ago, and leftovers of numbers that were passed.

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
-use super::disk::{copy_verified, create_directories, has_size, remove, sync_directory, unavailable, verified};
+use super::disk::{copy_verified, create_directories, has_size, remove, sync, sync_all, unavailable, verified};
 use super::disk::{write_file, write_synced};
 use super::draft::{Draft, DraftFile, DraftRows, Publication, Published, Scope, unpartitioned};
 use super::encode::decode;
@@ -224,6 +224,7 @@ impl TableStore {
             staging: &staging,
             link: self.link,
             copied: 0,
+            unsynced: Vec::new(),
         };
         let files = match placing.place_all(observe) {
             Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(self.whole_needed()),
@@ -309,14 +310,14 @@ impl TableStore {
     ) -> Result<TableVersion> {
         let number = staging.number;
         write_synced(&staging.directory.join(MANIFEST), manifest.to_json()?.as_bytes())?;
-        sync_directory(&staging.directory)?;
+        sync(&staging.directory)?;
         observe(Step::ManifestWritten)?;
 
         let versions = self.path.versions(&self.home);
         let name = version_name(number, &manifest.content);
         let directory = versions.join(&name);
         fs::rename(&staging.directory, &directory).map_err(unavailable("rename to", &directory))?;
-        sync_directory(&versions)?;
+        sync(&versions)?;
         observe(Step::Named)?;
 
         let (link, path) = (versions.join(link_name(number)), self.path.link(&self.home));
@@ -326,7 +327,7 @@ impl TableStore {
         observe(Step::LinkMade)?;
         self.check_free()?;
         fs::rename(&link, &path).map_err(unavailable("replace", &path))?;
-        sync_directory(parent)?;
+        sync(parent)?;
         observe(Step::Current)?;
 
         let version = Stored { directory, manifest }.assemble()?;
@@ -493,13 +494,14 @@ struct Placing<'a> {
     link: Link,
     /// Files that could not be linked.
     copied: usize,
+    /// Files that are written and may not last yet.
+    unsynced: Vec<PathBuf>,
 }
 
 impl Placing<'_> {
     /// All files, in the draft's order, and their folders; they last, apart from the entries of the outermost folder.
     fn place_all(&mut self, observe: &mut dyn FnMut(Step) -> Result<()>) -> Result<Vec<TableFile>> {
         let mut files = Vec::with_capacity(self.draft.files.len());
-        // A folder before the one that it lies in.
         let mut folders = BTreeSet::new();
         for file in &self.draft.files {
             let name = match file {
@@ -508,7 +510,7 @@ impl Placing<'_> {
             };
             let path = self.staging.directory.join(&name);
             for folder in path.ancestors().skip(1).take_while(|folder| *folder != self.staging.directory) {
-                folders.insert(std::cmp::Reverse(folder.to_owned()));
+                folders.insert(folder.to_owned());
             }
             if let Some(folder) = path.parent() {
                 fs::create_dir_all(folder).map_err(unavailable("create", folder))?;
@@ -519,9 +521,8 @@ impl Placing<'_> {
             });
             observe(Step::FileWritten)?;
         }
-        for folder in folders {
-            sync_directory(&folder.0)?;
-        }
+        self.unsynced.extend(folders);
+        sync_all(&self.unsynced)?;
         Ok(files)
     }
 
@@ -553,6 +554,7 @@ impl Placing<'_> {
             return Ok(TableFile { name, ..known.clone() });
         }
         let written = write_file(path, |output| self.draft.encode(file, self.limits, output))?;
+        self.unsynced.push(path.to_owned());
         Ok(file.written(name, written.size_bytes, written.sha256))
     }
 
@@ -560,6 +562,7 @@ impl Placing<'_> {
         if (self.link)(&directory.join(&file.name), path).is_err() {
             // Some file systems have no hard links, others only so many of one file.
             copy_verified(directory, file, path)?;
+            self.unsynced.push(path.to_owned());
             self.copied += 1;
         }
         Ok(())
