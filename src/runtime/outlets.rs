@@ -298,3 +298,55 @@ fn compiled(jobs: &[CompiledJob], job: usize) -> Result<(usize, &CompiledJob)> {
     let found = jobs.iter().enumerate().find(|(_, compiled)| compiled.job == job);
     found.ok_or_else(|| Error::internal("a sink's job was not compiled"))
 }
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn outlet(home: &TempDir, every: Duration) -> TableOutlet {
+        let store = TableStore::open(home.path(), Path::new("t")).expect("a free path");
+        TableOutlet {
+            job: 0,
+            dirty: true,
+            sink: 0,
+            every,
+            written: None,
+            tidied: None,
+            partition_by: Vec::new(),
+            touched: BTreeSet::new(),
+            whole: true,
+            writer: Arc::new(Mutex::new(TableWriter::Local(store))),
+        }
+    }
+
+    #[test]
+    fn a_version_is_due_at_once_and_then_every_so_often_if_rows_changed() {
+        let home = TempDir::new().expect("a directory");
+        let (mut outlet, start) = (outlet(&home, Duration::from_secs(5)), some_time());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(outlet.due(start));
+        outlet.mark_written(start);
+        assert!(!outlet.due(after(100)));
+        outlet.dirty = true;
+        assert!(!outlet.due(after(4)));
+        assert!(outlet.due(after(5)));
+    }
+
+    #[test]
+    fn a_table_is_looked_after_once_a_minute_and_not_before_its_first_version() {
+        let home = TempDir::new().expect("a directory");
+        let (mut outlet, start) = (outlet(&home, Duration::ZERO), some_time());
+        let mut tidied = |seconds| outlet.tidy(start + Duration::from_secs(seconds)).is_some();
+        assert!(!tidied(1_000));
+        outlet.mark_written(start);
+        let mut tidied = |seconds| outlet.tidy(start + Duration::from_secs(seconds)).is_some();
+        assert_eq!([59, 60, 61, 119, 120].map(&mut tidied), [false, true, false, false, true]);
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "an instant can't be made otherwise")]
+    fn some_time() -> Instant {
+        Instant::now()
+    }
+}

@@ -4,8 +4,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arrow::array::{ArrayRef, Int64Array};
+use arrow::record_batch::RecordBatch;
 use futures::TryStreamExt;
+use milepost::sink::Stamp;
+use milepost::sink::table::{ObjectTable, Publication, Published, Scope, TableMeta, unpartitioned};
+use milepost::types::Epoch;
 use object_store::ObjectStoreExt;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use serde_json::Value;
@@ -365,4 +371,39 @@ async fn two_homes_that_write_one_table_in_a_bucket_are_told_apart() {
     let said = process.said();
     assert_eq!(said.status, Some(3), "{}", said.err);
     assert!(said.err.contains("another writer published to `s3://reports/orders` meanwhile"), "{}", said.err);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_file_goes_to_a_bucket_in_parts() {
+    let server = S3Server::start();
+    server.bucket("reports");
+    // Numbers that no encoding makes smaller.
+    let mut state = 7_u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        i64::from_ne_bytes((state ^ (state >> 29)).to_ne_bytes())
+    };
+    let column = |name: String| (name, Arc::new((0..100_000).map(|_| random()).collect::<Int64Array>()) as ArrayRef);
+    let rows = RecordBatch::try_from_iter((0..12).map(|number| format!("c{number}")).map(column)).expect("a batch");
+    let stamp = Stamp { epoch: Epoch(1), clock: None, watermark: None };
+    let publication = Publication {
+        schema: &rows.schema(),
+        key: &["c0".to_owned()],
+        partition_by: &[],
+        meta: &TableMeta { pipeline: "p".to_owned(), job: "j".to_owned(), stamp },
+        partitions: &[unpartitioned(vec![rows.clone()])],
+        scope: Scope::Whole,
+    };
+    let mut table = ObjectTable::within(server.store("reports"), "large".into(), "s3://reports/large");
+    let published = table.publish_partitions(&publication, 0).await.expect("published");
+    let Published::Version(version) = published else { panic!("{published:?}") };
+    assert_eq!((version.rows, version.files.len()), (100_000, 1));
+    assert!(version.files[0].size_bytes > 9_000_000, "{}", version.files[0].size_bytes);
+    let path = object_store::path::Path::from(format!("large/{}", version.files[0].name));
+    let stored = server.store("reports").get(&path).await.expect("it is there");
+    assert!(stored.meta.e_tag.as_ref().is_some_and(|tag| tag.contains("-2")), "two parts: {:?}", stored.meta);
+    let bytes = stored.bytes().await.expect("read");
+    assert_eq!(bytes.len() as u64, version.files[0].size_bytes);
+    let read = ParquetRecordBatchReaderBuilder::try_new(bytes).expect("Parquet").build().expect("readable");
+    assert_eq!(read.map(|batch| batch.expect("whole").num_rows()).sum::<usize>(), 100_000);
 }

@@ -55,6 +55,9 @@ pub struct ObjectTable {
     found: Option<BTreeMap<String, u64>>,
     /// Files that may go as soon as this writer's next pointer stands and does not name them.
     leftovers: BTreeSet<String>,
+    /// Of these the ones that this writer stored since its last pointer, by content: who tries again need not store them
+    /// again.
+    spare: BTreeMap<String, TableFile>,
 }
 
 /// One version of a table in an object store. Its files stay for ten minutes after another version took its place.
@@ -129,6 +132,7 @@ impl ObjectTable {
             own: None,
             found: None,
             leftovers: BTreeSet::new(),
+            spare: BTreeMap::new(),
         }
     }
 
@@ -233,7 +237,7 @@ impl ObjectTable {
         for file in &draft.files {
             let known = match file {
                 DraftFile::Kept(file) => Some(file),
-                DraftFile::Rows(rows) => rows.known.as_ref(),
+                DraftFile::Rows(rows) => rows.known.as_ref().or_else(|| self.spare.get(&rows.rows.content)),
             };
             planned.push(match (known.filter(|known| used.insert(known.name.clone())), file) {
                 (Some(known), _) => Ok(known.clone()),
@@ -254,7 +258,16 @@ impl ObjectTable {
                 Err((rows, name)) => this.put_file(draft, rows, name).await,
             }
         };
-        stream::iter(planned).map(put).buffered(PUTS_AT_ONCE).try_collect().await
+        let mut files = Vec::with_capacity(planned.len());
+        let mut puts = stream::iter(planned).map(put).buffered(PUTS_AT_ONCE);
+        let mut outcome = Ok(());
+        while let (Ok(()), Some(put)) = (&outcome, puts.next().await) {
+            outcome = put.map(|file| files.push(file));
+        }
+        drop(puts);
+        let stored = files.iter().filter(|file: &&TableFile| self.leftovers.contains(&file.name));
+        self.spare.extend(stored.map(|file| (file.content.clone(), file.clone())));
+        outcome.map(|()| files)
     }
 
     async fn put_file(&self, draft: &Draft<'_>, rows: &DraftRows, name: String) -> Result<TableFile> {
@@ -329,6 +342,7 @@ impl ObjectTable {
     /// removed now is left for the next time.
     async fn collect(&mut self, now: Micros) {
         let Some(pointer) = self.own.as_mut().and_then(|own| own.manifest.as_mut()) else { return };
+        self.spare.clear();
         // The stored pointer goes on naming them until the next one; who removes them twice does no harm.
         self.leftovers.extend(take_due(&mut pointer.retired, now));
         let named = named(pointer);

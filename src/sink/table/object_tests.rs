@@ -428,6 +428,22 @@ async fn a_pointer_whose_answer_is_lost_is_looked_up() {
     }
 }
 
+#[tokio::test]
+async fn who_tries_again_does_not_store_again_what_is_there() {
+    let mut table = Table::new();
+    table.publish(&[(0, rows(0..3, 1)), (1, rows(3..5, 1))], 0).await;
+    table.set(&[(0, rows(0..4, 2))]);
+    *table.store.pointer.lock().expect("unpoisoned") = vec![Fate::Lost; 5];
+    for _ in 0..5 {
+        assert_eq!(table.attempt(None, MINUTE).await.expect_err("lost").kind(), ErrorKind::Unavailable);
+    }
+    assert_eq!(table.store.names().await.len(), 4);
+    table.attempt(None, MINUTE).await.expect("published");
+    table.check("at last").await;
+    table.writer.tidy(11 * MINUTE).await;
+    assert_eq!(table.store.names().await.len(), 3);
+}
+
 /// The same sequence for the same seed.
 struct Random(u64);
 
