@@ -1,12 +1,16 @@
 //! Filter and projection: applied to the delta's rows, weights kept. Δσ(R) = σ(ΔR), Δπ(R) = π(ΔR).
 
+use std::sync::Arc;
+
 use arrow::datatypes::SchemaRef;
+use datafusion::common::ScalarValue;
 use datafusion::common::cast::as_boolean_array;
 use datafusion::error::Result;
 
 use crate::state::{Delta, with_rows};
 
 use super::expression::{Compiled, all_true, evaluate_all};
+use super::recipe::Recipe;
 use super::{Operator, StepContext};
 
 /// A predicate, then expressions over what passes it.
@@ -22,10 +26,21 @@ pub(crate) enum Output {
     Columns(Vec<usize>),
     /// The values of expressions.
     Expressions(Vec<Compiled>),
+    /// Some of its columns, and the same values in every row.
+    Placed(Vec<Place>),
     /// All its columns, then the values of expressions.
     Append(Vec<Compiled>),
     /// One row of constants, at the first step, whatever the input.
     Constant(Delta),
+}
+
+/// A column of [`Output::Placed`].
+#[derive(Debug)]
+pub(crate) enum Place {
+    /// The input's column.
+    Column(usize),
+    /// A value.
+    Value(ScalarValue),
 }
 
 impl Operator for Map {
@@ -43,6 +58,13 @@ impl Operator for Map {
             Output::Expressions(expressions) => {
                 let (kept, values) = evaluate_all(expressions, &passed, context)?;
                 with_columns(&self.schema, values, &kept)?
+            }
+            Output::Placed(places) => {
+                let column = |place: &Place| match place {
+                    Place::Column(column) => Ok(Arc::clone(passed.batch().column(*column))),
+                    Place::Value(value) => value.to_array_of_size(passed.len()),
+                };
+                with_columns(&self.schema, places.iter().map(column).collect::<Result<_>>()?, &passed)?
             }
             Output::Append(expressions) => {
                 let (kept, values) = evaluate_all(expressions, &passed, context)?;
@@ -67,6 +89,19 @@ impl Operator for Map {
 }
 
 impl Map {
+    /// What it computes.
+    pub(super) fn recipe(&self) -> Recipe {
+        let predicate = self.predicate.iter();
+        let filtered = if self.predicate.is_some() { "filtered " } else { "" };
+        match &self.output {
+            Output::Columns(columns) => Recipe::new(format!("columns {columns:?}")).with(predicate),
+            Output::Expressions(values) => Recipe::new(format!("{filtered}expressions")).with(predicate.chain(values)),
+            Output::Placed(places) => Recipe::new(format!("placed {places:?}")).with(predicate),
+            Output::Append(values) => Recipe::new(format!("{filtered}append")).with(predicate.chain(values)),
+            Output::Constant(delta) => Recipe::new(format!("constant {delta:?}")),
+        }
+    }
+
     fn passed(&self, input: &Delta, context: &mut StepContext) -> Result<Delta> {
         let Some(predicate) = &self.predicate else { return Ok(input.clone()) };
         let (kept, mask) = evaluate_all(std::slice::from_ref(predicate), input, context)?;

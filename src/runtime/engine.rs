@@ -31,8 +31,7 @@ pub struct Engine {
     circuit: Circuit,
     sources: Vec<SourceState>,
     tables: Vec<Table>,
-    /// Of each sink with partitions its job's position and the table's partitioning.
-    partitionings: BTreeMap<usize, (usize, usize)>,
+    partitionings: Partitionings,
     ambiguous: Vec<BTreeSet<String>>,
     clock: PipelineClock,
     journal: Journal,
@@ -74,6 +73,10 @@ pub struct EpochOutput {
     /// The jobs whose tables changed, by position among the compiled jobs.
     pub changed: Vec<usize>,
 }
+
+/// Of each sink with partitions, by its position in the pipeline: its job's position, and which partitioning of the job's
+/// table it is.
+type Partitionings = BTreeMap<usize, (usize, usize)>;
 
 /// Keyed changes by position among the compiled jobs.
 type JobChanges = Vec<(usize, KeyedChanges)>;
@@ -437,11 +440,8 @@ impl Engine {
 }
 
 /// The empty table of each job, with an index for each of its sinks that has partitions; by sink the job and the index.
-fn job_tables(
-    pipeline: &Pipeline,
-    circuit: &Circuit,
-) -> datafusion::error::Result<(Vec<Table>, BTreeMap<usize, (usize, usize)>)> {
-    let mut found = BTreeMap::new();
+fn job_tables(pipeline: &Pipeline, circuit: &Circuit) -> datafusion::error::Result<(Vec<Table>, Partitionings)> {
+    let mut found = Partitionings::new();
     let mut tables = Vec::new();
     for (position, job) in circuit.jobs().iter().enumerate() {
         let mut partitionings: Vec<Vec<usize>> = Vec::new();

@@ -26,6 +26,9 @@ const MINUTE: Micros = 60_000_000;
 /// Rows (id, mark) by site.
 type Rows = BTreeMap<Option<&'static str>, Vec<(i64, i64)>>;
 
+/// A site and the rows that it is to have.
+type Change = (Option<&'static str>, Vec<(i64, i64)>);
+
 fn meta(epoch: u64) -> TableMeta {
     let stamp = Stamp { epoch: Epoch(epoch), clock: Some(1_000), watermark: None };
     TableMeta { pipeline: "p".to_owned(), job: "sites".to_owned(), stamp }
@@ -89,7 +92,7 @@ impl Table {
     }
 
     /// Takes these rows as those of their sites.
-    fn set(&mut self, changes: &[(Option<&'static str>, Vec<(i64, i64)>)]) -> Vec<Partition> {
+    fn set(&mut self, changes: &[Change]) -> Vec<Partition> {
         for (site, rows) in changes {
             self.rows.insert(*site, rows.clone());
         }
@@ -103,7 +106,7 @@ impl Table {
     }
 
     /// Publishes what changed; the whole table where that is needed.
-    fn publish(&mut self, changes: &[(Option<&'static str>, Vec<(i64, i64)>)], now: Micros) -> TableVersion {
+    fn publish(&mut self, changes: &[Change], now: Micros) -> TableVersion {
         let partitions = self.set(changes);
         let by = (Scope::Touched, &["site"][..]);
         let touched =
