@@ -321,11 +321,12 @@ async fn a_table_in_a_bucket_is_a_pointer_to_files_that_the_next_version_shares(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_fails_stops_the_run_with_a_clear_error_and_one_that_comes_back_lets_it_go_on() {
     let server = S3Server::start();
-    let trial = on_s3(&server, &["path: \"s3://reports/orders\""]);
+    let trial = on_s3(&server, &["path: \"s3://reports/orders\"", "path: orders"]);
     trial.write(&MAY);
     let said = trial.run().refusal(3);
     assert!(said.contains("`s3://reports/orders/") && said.contains("NoSuchBucket"), "{said}");
     tells_no_secret(&said);
+    assert_eq!(trial.rows("orders"), Some(3), "the other table is written");
 
     let mut process = trial.start();
     let trouble = || trial.status().and_then(|status| status["trouble"].as_str().map(str::to_owned));
