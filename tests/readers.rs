@@ -19,6 +19,11 @@ use milepost::types::{Epoch, Micros};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+#[path = "readers/changing.rs"]
+mod changing;
+#[path = "readers/folders.rs"]
+mod folders;
+
 const PATH: &str = "kpi/everything";
 const MINUTE: Micros = 60_000_000;
 

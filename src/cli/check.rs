@@ -118,7 +118,13 @@ fn sink_rows(pipeline: &Pipeline) -> Vec<Vec<String>> {
         let job = pipeline.jobs.get(sink.job).map_or_else(String::new, |job| job.name.to_string());
         let target = match &sink.target {
             SinkTarget::JetStream { stream, subject } => format!("stream {stream}, {subject}"),
-            SinkTarget::Parquet { path, every } => format!("Parquet {}, every {every:?}", path.display()),
+            SinkTarget::Parquet { place, partition_by, every } if partition_by.is_empty() => {
+                format!("Parquet {place}, every {every:?}")
+            }
+            SinkTarget::Parquet { place, partition_by, every } => {
+                let columns: Vec<&str> = partition_by.iter().map(|(column, _)| column.as_str()).collect();
+                format!("Parquet {place} by {}, every {every:?}", columns.join(", "))
+            }
         };
         vec![job, target]
     };

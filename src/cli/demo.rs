@@ -141,7 +141,7 @@ impl Stage {
         text.push_str(&self.throughput(events_of(report, &act.source), report, times));
         let table = self.home.join(&act.table);
         text.push_str("\nto look at it, with DuckDB or any reader of Parquet, and with Milepost\n");
-        text.push_str(&format!("  duckdb -c \"SELECT * FROM '{}/*.parquet' LIMIT 10\"\n", table.display()));
+        text.push_str(&format!("  duckdb -c \"SELECT * FROM '{}/**/*.parquet' LIMIT 10\"\n", table.display()));
         text.push_str(&format!(
             "  {} query {} --home {} \"SELECT * FROM milepost.dead_letters\"\n",
             program(),

@@ -142,7 +142,7 @@ async fn perform(command: Command) -> Outcome {
         Command::Run(arguments) => run::run(arguments).await,
         Command::Query(arguments) => query::query(&arguments).await,
         Command::Status(arguments) => status::status(&arguments).await,
-        Command::Path(arguments) => path::path(&arguments),
+        Command::Path(arguments) => path::path(&arguments).await,
         Command::Explain(arguments) => explain::explain(&arguments).await,
         Command::Schema(arguments) => schema(&arguments).await,
     }

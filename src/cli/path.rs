@@ -1,13 +1,15 @@
 //! `milepost path`.
 
+use std::path::Path;
+
 use clap::Args;
 
-use crate::definition::pipeline::{Pipeline, SinkTarget};
+use crate::definition::pipeline::{Pipeline, SinkTarget, TablePlace};
 use crate::diagnostic::suggest;
 use crate::error::{Error, ErrorKind};
 use crate::runtime::outlets::state_directory;
 use crate::runtime::was_run;
-use crate::sink::table::TableStore;
+use crate::sink::table::{ObjectTable, TableStore};
 
 use super::options::Common;
 use super::query::nothing_left;
@@ -23,37 +25,46 @@ pub(crate) struct Arguments {
     job: String,
 }
 
-/// Prints the files of the table's current version.
-pub(crate) fn path(arguments: &Arguments) -> Outcome {
+/// Prints the files of the current versions of the job's tables: paths, or URLs where they lie in an object store.
+pub(crate) async fn path(arguments: &Arguments) -> Outcome {
     let pipeline = prepared(&arguments.common)?;
-    let path = table_path(&pipeline, &arguments.job)?;
-    match TableStore::open(&arguments.common.home, path)?.current()? {
-        Some(version) => {
-            let lines: String = version.paths().iter().map(|file| format!("{}\n", file.display())).collect();
-            output::print_bytes(lines.as_bytes())
+    let mut lines = String::new();
+    for place in table_places(&pipeline, &arguments.job)? {
+        let Some(files) = current_files(place, &arguments.common.home).await? else {
+            if !was_run(&state_directory(&arguments.common.home, &pipeline.name)) {
+                return Err(nothing_left(&pipeline, &arguments.common));
+            }
+            let under = match place {
+                TablePlace::Home(_) => format!("under `{}`", arguments.common.home.display()),
+                TablePlace::Store(url) => format!("to `{url}`"),
+            };
+            complain(&format!("no version of `{}` was written {under} yet", arguments.job));
+            return Err(Failure::No);
+        };
+        lines.extend(files.into_iter().map(|file| format!("{file}\n")));
+    }
+    output::print_bytes(lines.as_bytes())
+}
+
+async fn current_files(place: &TablePlace, home: &Path) -> Result<Option<Vec<String>>, Error> {
+    match place {
+        TablePlace::Home(path) => {
+            let version = TableStore::open(home, path)?.current()?;
+            Ok(version.map(|version| version.paths().iter().map(|file| file.display().to_string()).collect()))
         }
-        None if !was_run(&state_directory(&arguments.common.home, &pipeline.name)) => {
-            Err(nothing_left(&pipeline, &arguments.common))
-        }
-        None => {
-            complain(&format!(
-                "no version of `{}` was written under `{}` yet",
-                arguments.job,
-                arguments.common.home.display()
-            ));
-            Err(Failure::No)
-        }
+        TablePlace::Store(url) => Ok(ObjectTable::open(url)?.current().await?.map(|version| version.urls())),
     }
 }
 
-fn table_path<'a>(pipeline: &'a Pipeline, job: &str) -> Result<&'a std::path::Path, Error> {
+fn table_places<'a>(pipeline: &'a Pipeline, job: &str) -> Result<Vec<&'a TablePlace>, Error> {
     let tables = || {
         pipeline.sinks.iter().filter_map(|sink| match &sink.target {
-            SinkTarget::Parquet { path, .. } => pipeline.jobs.get(sink.job).map(|job| (&*job.name, path.as_path())),
+            SinkTarget::Parquet { place, .. } => pipeline.jobs.get(sink.job).map(|job| (&*job.name, place)),
             SinkTarget::JetStream { .. } => None,
         })
     };
-    tables().find(|(name, _)| *name == job).map(|(_, path)| path).ok_or_else(|| {
+    let found: Vec<&TablePlace> = tables().filter(|(name, _)| *name == job).map(|(_, place)| place).collect();
+    (!found.is_empty()).then_some(found).ok_or_else(|| {
         let help = suggest(job, tables().map(|(name, _)| name));
         Error::new(ErrorKind::Definition, format!("no job `{job}` has a Parquet sink; {help}"))
     })

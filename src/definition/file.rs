@@ -108,6 +108,7 @@ pub(crate) struct StreamSinkFile {
 #[derive(Debug)]
 pub(crate) struct ParquetFile {
     pub(crate) path: Option<Word>,
+    pub(crate) partition_by: Option<Placed<Vec<Word>>>,
     pub(crate) every: Option<Placed<Micros>>,
 }
 
@@ -266,7 +267,11 @@ impl SinkFile {
         });
         let parquet = fields.get("parquet").and_then(|node| {
             let fields = Fields::open(node, &grammar::PARQUET_SINK, &node.span, report)?;
-            Some(ParquetFile { path: fields.word("path", report), every: fields.duration("every", report) })
+            Some(ParquetFile {
+                path: fields.word("path", report),
+                partition_by: fields.words("partition_by", report),
+                every: fields.duration("every", report),
+            })
         });
         Self { span: fields.span.clone(), job: fields.word("job", report), jetstream, parquet }
     }

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::contract::{Column, Condition, Contract, Kind, Value};
 use super::pipeline::{
     Clock, EventTime, FileForm, FileFormat, FileNames, Identity, Input, Job, Late, Pipeline, Sink, SinkTarget,
-    Snapshot, Source, Start,
+    Snapshot, Source, Start, TablePlace,
 };
 
 /// Changes when the same definition shall have another fingerprint.
@@ -181,9 +181,18 @@ impl Print {
                 self.text(stream);
                 self.text(subject);
             }
-            SinkTarget::Parquet { path, every: _ } => {
-                self.tag(1);
-                self.many(&path.iter().collect::<Vec<_>>(), |print, part| print.text(&part.to_string_lossy()));
+            SinkTarget::Parquet { place, partition_by, every: _ } => {
+                match place {
+                    TablePlace::Home(path) => {
+                        self.tag(1);
+                        self.many(&path.iter().collect::<Vec<_>>(), |print, part| print.text(&part.to_string_lossy()));
+                    }
+                    TablePlace::Store(url) => {
+                        self.tag(2);
+                        self.text(url.as_str());
+                    }
+                }
+                self.many(partition_by, |print, (column, _)| print.text(column));
             }
         }
     }

@@ -257,10 +257,21 @@ pub(crate) static STREAM_SINK: Shape = Shape {
 pub(crate) static PARQUET_SINK: Shape = Shape {
     what: "`parquet`",
     fields: &[
-        field("path", Form::Text, Need::Required, "Where the table lies, relative to `--home`."),
+        field(
+            "path",
+            Form::Text,
+            Need::Required,
+            "Where the table lies: a path relative to `--home`, or `s3://BUCKET/PREFIX`.",
+        ),
+        field(
+            "partition_by",
+            Form::Texts,
+            Need::Optional,
+            "Rows with the same values in these columns share a folder; only folders that changed are written anew.",
+        ),
         field("every", Form::Duration, Need::Optional, "A new version at most this often; `5s`."),
     ],
-    later: &[later("partition_by", "leave it out: the table is written as one partition, sorted by the job's key")],
+    later: &[],
 };
 
 pub(crate) static BATCH: Shape = Shape {

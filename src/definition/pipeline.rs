@@ -1,9 +1,12 @@
 //! A pipeline, resolved and checked: everything the other modules need to know of the pipeline file.
 
+use std::fmt;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use url::Url;
 
 use crate::definition::contract::Contract;
 use crate::definition::pattern::FilePattern;
@@ -262,13 +265,33 @@ pub enum SinkTarget {
         /// `invoice.triggers.{trigger_key}`: literal tokens and `{column}` of the job's key.
         subject: String,
     },
-    /// A table of Parquet files at `path`, relative to `--home`.
+    /// A table of Parquet files.
     Parquet {
-        /// Relative, without `..`.
-        path: PathBuf,
+        /// Where it lies.
+        place: TablePlace,
+        /// The columns whose values make its folders, with the place of each name; none: the table has no folders.
+        partition_by: Vec<(String, Range<usize>)>,
         /// A new version at most this often.
         every: Duration,
     },
+}
+
+/// Where a table lies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum TablePlace {
+    /// Below `--home`: a relative path without `..`.
+    Home(PathBuf),
+    /// In an S3-compatible store: `s3://BUCKET/PREFIX`, with nothing more in it.
+    Store(Url),
+}
+
+impl fmt::Display for TablePlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Home(path) => write!(f, "{}", path.display()),
+            Self::Store(url) => write!(f, "{url}"),
+        }
+    }
 }
 
 /// When a micro-batch closes; also when the sources run dry.

@@ -20,6 +20,7 @@ use crate::checkpoint::{EpochLog, EpochRecord, HomeLock, InputRange};
 use crate::definition::pipeline::{Clock, Input, Pipeline, SinkTarget};
 use crate::diagnostic::Diagnostics;
 use crate::error::{Error, ErrorKind, Result};
+use crate::sink::table::Published;
 use crate::source::connect::connect;
 use crate::source::file::absent;
 use crate::source::{Read, ReadLimit, Rest, TakenPart};
@@ -29,7 +30,7 @@ use super::engine::{Engine, EpochInput, EpochOutput};
 use super::inputs::{Gathered, InputState, add_range, open_inputs};
 use super::outlets::{self, ChangeOutlet, TableOutlet, state_directory};
 use super::report::{SourceReport, StatusReport};
-use super::shared::{Shared, blocking, write_status};
+use super::shared::{Shared, blocking, blocking_on, write_status};
 use super::socket::{Responder, listen};
 
 /// How a pipeline is run.
@@ -572,20 +573,52 @@ impl Driver {
         if self.behind {
             return Ok(());
         }
-        self.write_tables(&|table, at| table.due(at)).await
+        self.write_tables(&|table, at| table.due(at)).await?;
+        let at = now();
+        for tidying in self.tables.iter_mut().filter_map(|table| table.tidy(at)).collect::<Vec<_>>() {
+            blocking_on(move || async move {
+                tidying.tidy(wall_clock()).await;
+                Ok(())
+            })
+            .await?;
+        }
+        Ok(())
     }
 
+    /// Writes the tables of a kind; one that can't be written does not keep the others from it.
     async fn write_tables(&mut self, which: &(dyn Fn(&TableOutlet, Instant) -> bool + Sync)) -> Result<()> {
         let at = now();
-        for table in self.tables.iter_mut().filter(|table| which(table, at)) {
+        let mut outcome = Ok(());
+        for position in 0..self.tables.len() {
+            if which(&self.tables[position], at) {
+                match self.write_table(position).await {
+                    Ok(()) => self.tables[position].mark_written(at),
+                    failed => outcome = outcome.and(failed),
+                }
+            }
+        }
+        outcome
+    }
+
+    /// Writes a table's next version, however often that takes.
+    async fn write_table(&mut self, position: usize) -> Result<()> {
+        let mut troubled = false;
+        loop {
             let version = {
-                let engine = self.shared.lock();
-                let job = engine.circuit().jobs().get(table.job).ok_or_else(|| Error::internal("no such job"))?;
-                table.version(&self.pipeline.name, job, engine.rows_of(table.job)?, engine.stamp())
+                let mut engine = self.shared.lock();
+                self.tables[position].version(&self.pipeline.name, &mut engine)?
             };
-            let home = self.options.home.clone();
-            blocking(move || version.write(&home, wall_clock())).await?;
-            table.mark_written(at);
+            match blocking_on(move || version.write(wall_clock())).await {
+                Ok(Published::Version(())) => break,
+                Ok(Published::WholeNeeded) => self.tables[position].need_whole(),
+                Err(error) => {
+                    self.wait_out(error).await?;
+                    troubled = true;
+                }
+            }
+        }
+        if troubled {
+            *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
         Ok(())
     }
@@ -596,7 +629,8 @@ impl Driver {
             tracing::warn!("stopped before all was read again that readers have: their tables stay as they are");
             return Ok(());
         }
-        self.write_tables(&|_, _| true).await?;
+        // A store that is out of reach costs its tables a version, and `query` nothing.
+        let written = self.write_tables(&|_, _| true).await;
         let (stamp, tables) = {
             let engine = self.shared.lock();
             (engine.stamp(), engine.query_tables()?)
@@ -605,7 +639,8 @@ impl Driver {
         blocking(move || outlets::leave_tables(&directory, &name, tables, stamp, wall_clock())).await?;
         self.note_progress();
         self.warn_of_withheld_rows();
-        write_status(&self.directory, &self.shared.status(false))
+        write_status(&self.directory, &self.shared.status(false))?;
+        written
     }
 
     /// Rows that were withheld are no failure, but somebody should know of them.

@@ -13,12 +13,12 @@ use crate::checkpoint::EpochRecord;
 use crate::circuit::{Circuit, ErrorRow, Intake, compile, positions};
 use crate::decode::arrow::{Origin, RejectedRow, row_message};
 use crate::decode::{Decoder, Format};
-use crate::definition::pipeline::{Identity, Late, Pipeline};
+use crate::definition::pipeline::{Identity, Late, Pipeline, SinkTarget};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{BatchTable, SystemTable, TableSchemas, plan_jobs, row_predicate};
 use crate::sink::{KeyedChanges, Stamp};
-use crate::state::{Delta, Table};
+use crate::state::{Delta, GroupKey, Partition, Table};
 use crate::types::{DeadLetter, Epoch, Micros, RawMessage, RawRows, Rejection};
 
 use super::clock::{Heard, LateJudge, PipelineClock};
@@ -32,6 +32,7 @@ pub struct Engine {
     circuit: Circuit,
     sources: Vec<SourceState>,
     tables: Vec<Table>,
+    partitionings: Partitionings,
     ambiguous: Vec<BTreeSet<String>>,
     clock: PipelineClock,
     journal: Journal,
@@ -75,6 +76,10 @@ pub struct EpochOutput {
     /// The jobs whose tables changed, by position among the compiled jobs.
     pub changed: Vec<usize>,
 }
+
+/// Of each sink with partitions, by its position in the pipeline: its job's position, and which partitioning of the job's
+/// table it is.
+type Partitionings = BTreeMap<usize, (usize, usize)>;
 
 /// Keyed changes by position among the compiled jobs.
 type JobChanges = Vec<(usize, KeyedChanges)>;
@@ -134,12 +139,7 @@ impl Engine {
                 judge: LateJudge::default(),
             });
         }
-        let tables = circuit
-            .jobs()
-            .iter()
-            .map(|job| Table::new(Arc::clone(&job.schema), job.key.clone()))
-            .collect::<datafusion::error::Result<Vec<_>>>()
-            .map_err(whole)?;
+        let (tables, partitionings) = job_tables(&pipeline, &circuit).map_err(whole)?;
         let own_inputs = SystemTable::among(circuit.jobs().iter().flat_map(|job| &job.reads).map(String::as_str));
         let clock = PipelineClock::new(pipeline.clock, pipeline.sources.iter().map(|source| source.event_time.clone()));
         Ok(Self {
@@ -147,6 +147,7 @@ impl Engine {
             circuit,
             sources,
             tables,
+            partitionings,
             clock,
             journal: Journal::new(&pipeline.name),
             own_inputs,
@@ -400,6 +401,21 @@ impl Engine {
         table.batches().map_err(engine_error)
     }
 
+    /// The partitions of a sink's table that changed since this was asked before; some may have no rows any more.
+    pub(crate) fn take_touched(&mut self, sink: usize) -> BTreeSet<GroupKey> {
+        let Some(&(job, partitioning)) = self.partitionings.get(&sink) else { return BTreeSet::new() };
+        self.tables.get_mut(job).map(|table| table.take_touched(partitioning)).unwrap_or_default()
+    }
+
+    /// Some partitions of a sink's table, or all that have rows. Costs what they hold.
+    pub(crate) fn partitions(&self, sink: usize, which: Option<&BTreeSet<GroupKey>>) -> Result<Vec<Partition>> {
+        let found = self.partitionings.get(&sink).and_then(|&(job, at)| Some((self.tables.get(job)?, at)));
+        let (table, partitioning) = found.ok_or_else(|| Error::internal("no such partitioning"))?;
+        let keys = which.map_or_else(|| table.partitions(partitioning), |keys| keys.iter().cloned().collect());
+        let partition = |key| table.partition(partitioning, key).map_err(engine_error);
+        keys.iter().map(partition).collect()
+    }
+
     /// Every table that `query` sees: jobs, upsert sources, and Milepost's own.
     pub fn query_tables(&self) -> Result<Vec<BatchTable>> {
         let mut tables = Vec::new();
@@ -426,6 +442,25 @@ impl Engine {
             .collect();
         self.journal.tables(&errors, &self.circuit)
     }
+}
+
+/// The empty table of each job, with an index for each of its sinks that has partitions; by sink the job and the index.
+fn job_tables(pipeline: &Pipeline, circuit: &Circuit) -> datafusion::error::Result<(Vec<Table>, Partitionings)> {
+    let mut found = Partitionings::new();
+    let mut tables = Vec::new();
+    for (position, job) in circuit.jobs().iter().enumerate() {
+        let mut partitionings: Vec<Vec<usize>> = Vec::new();
+        for (sink, definition) in pipeline.sinks.iter().enumerate() {
+            let SinkTarget::Parquet { partition_by, .. } = &definition.target else { continue };
+            if definition.job == job.job && !partition_by.is_empty() {
+                let columns = partition_by.iter().map(|(column, _)| job.schema.index_of(column));
+                found.insert(sink, (position, partitionings.len()));
+                partitionings.push(columns.collect::<Result<_, _>>()?);
+            }
+        }
+        tables.push(Table::partitioned(Arc::clone(&job.schema), job.key.clone(), partitionings)?);
+    }
+    Ok((tables, found))
 }
 
 fn batch_table(name: &Arc<str>, table: &Table) -> Result<BatchTable> {

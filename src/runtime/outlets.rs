@@ -1,23 +1,27 @@
 //! Where results leave the process: change streams, Parquet tables, and what `query` reads when nothing runs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
+use futures::lock::Mutex;
 
 use crate::circuit::CompiledJob;
-use crate::definition::pipeline::{Pipeline, SinkTarget};
+use crate::definition::pipeline::{Pipeline, SinkTarget, TablePlace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::BatchTable;
 use crate::sink::change_stream::{ChangeStreamSink, ChangeTarget, ensure_stream};
 use crate::sink::subject::SubjectTemplate;
-use crate::sink::table::{TableMeta, TableStore};
+use crate::sink::table::{ObjectTable, Publication, Published, Scope, TableMeta, TableStore, unpartitioned};
 use crate::sink::{ChangeSink, KeyedChanges, Stamp};
 use crate::source::connect::Broker;
+use crate::state::{GroupKey, Partition};
 use crate::types::Micros;
+
+use super::engine::Engine;
 
 /// A change stream of a job.
 pub(crate) struct ChangeOutlet {
@@ -34,9 +38,23 @@ pub(crate) struct TableOutlet {
     pub(crate) job: usize,
     /// Whether its rows changed since the last version.
     pub(crate) dirty: bool,
+    /// The sink's position in the pipeline.
+    sink: usize,
     every: Duration,
     written: Option<Instant>,
-    path: PathBuf,
+    tidied: Option<Instant>,
+    partition_by: Vec<String>,
+    /// The partitions that changed since the last version.
+    touched: BTreeSet<GroupKey>,
+    /// Whether the next version needs all partitions: the first one does.
+    whole: bool,
+    writer: Arc<Mutex<TableWriter>>,
+}
+
+/// Where a table's versions are written.
+enum TableWriter {
+    Local(TableStore),
+    Object(Box<ObjectTable>),
 }
 
 /// Opens the change streams of a pipeline, creating missing streams with all the subjects that its jobs publish to.
@@ -84,14 +102,27 @@ impl ChangeOutlet {
     }
 }
 
-/// The Parquet tables of a pipeline; checks that their paths are free and their types fit.
+/// The Parquet tables of a pipeline; checks that local paths are free.
 pub(crate) fn open_tables(pipeline: &Pipeline, jobs: &[CompiledJob], home: &Path) -> Result<Vec<TableOutlet>> {
     let mut outlets = Vec::new();
-    for sink in &pipeline.sinks {
-        let SinkTarget::Parquet { path, every } = &sink.target else { continue };
-        let (job, _) = compiled(jobs, sink.job)?;
-        TableStore::open(home, path)?;
-        outlets.push(TableOutlet { job, dirty: true, every: *every, written: None, path: path.clone() });
+    for (position, sink) in pipeline.sinks.iter().enumerate() {
+        let SinkTarget::Parquet { place, partition_by, every } = &sink.target else { continue };
+        let writer = match place {
+            TablePlace::Home(path) => TableWriter::Local(TableStore::open(home, path)?),
+            TablePlace::Store(url) => TableWriter::Object(Box::new(ObjectTable::open(url)?)),
+        };
+        outlets.push(TableOutlet {
+            job: compiled(jobs, sink.job)?.0,
+            dirty: true,
+            sink: position,
+            every: *every,
+            written: None,
+            tidied: None,
+            partition_by: partition_by.iter().map(|(column, _)| column.clone()).collect(),
+            touched: BTreeSet::new(),
+            whole: true,
+            writer: Arc::new(Mutex::new(writer)),
+        });
     }
     Ok(outlets)
 }
@@ -105,41 +136,95 @@ impl TableOutlet {
     /// Notes that a version was written at `now`.
     pub(crate) fn mark_written(&mut self, now: Instant) {
         self.dirty = false;
+        self.whole = false;
+        self.touched.clear();
         self.written = Some(now);
+        self.tidied = Some(now);
     }
 
-    /// What has to be written, to be written elsewhere.
-    pub(crate) fn version(
-        &self,
-        pipeline: &str,
-        job: &CompiledJob,
-        rows: Vec<RecordBatch>,
-        stamp: Stamp,
-    ) -> PendingVersion {
-        PendingVersion {
-            path: self.path.clone(),
+    /// Its writer, if nothing was written or collected for a while: then old versions may have come of age. Says so once a
+    /// while.
+    pub(crate) fn tidy(&mut self, now: Instant) -> Option<Tidying> {
+        let last = self.tidied?;
+        if now.duration_since(last) < TIDY_EVERY {
+            return None;
+        }
+        self.tidied = Some(now);
+        Some(Tidying(Arc::clone(&self.writer)))
+    }
+
+    /// Notes that the next version needs all partitions.
+    pub(crate) fn need_whole(&mut self) {
+        self.whole = true;
+    }
+
+    /// What has to be written, to be written elsewhere: what changed since the last version was written.
+    pub(crate) fn version(&mut self, pipeline: &str, engine: &mut Engine) -> Result<PendingVersion> {
+        let (partitions, scope) = if self.partition_by.is_empty() {
+            (vec![unpartitioned(engine.rows_of(self.job)?)], Scope::Whole)
+        } else {
+            self.touched.extend(engine.take_touched(self.sink));
+            let which = (!self.whole).then_some(&self.touched);
+            let scope = if self.whole { Scope::Whole } else { Scope::Touched };
+            (engine.partitions(self.sink, which)?, scope)
+        };
+        let stamp = engine.stamp();
+        let job = engine.circuit().jobs().get(self.job).ok_or_else(|| Error::internal("no such job"))?;
+        Ok(PendingVersion {
+            writer: Arc::clone(&self.writer),
             schema: Arc::clone(&job.schema),
             key: key_names(job),
+            partition_by: self.partition_by.clone(),
             meta: TableMeta { pipeline: pipeline.to_owned(), job: job.name.to_string(), stamp },
-            rows,
+            partitions,
+            scope,
+        })
+    }
+}
+
+/// How long a table rests before it is looked after.
+const TIDY_EVERY: Duration = Duration::from_secs(60);
+
+/// A table that rests, whose old versions are to be collected.
+pub(crate) struct Tidying(Arc<Mutex<TableWriter>>);
+
+impl Tidying {
+    /// Collects what is old at `now`; blocks between its waits.
+    pub(crate) async fn tidy(self, now: Micros) {
+        match &mut *self.0.lock().await {
+            TableWriter::Local(store) => store.tidy(now),
+            TableWriter::Object(table) => table.tidy(now).await,
         }
     }
 }
 
 /// A table version that is yet to be written.
 pub(crate) struct PendingVersion {
-    path: PathBuf,
+    writer: Arc<Mutex<TableWriter>>,
     schema: SchemaRef,
     key: Vec<String>,
+    partition_by: Vec<String>,
     meta: TableMeta,
-    rows: Vec<RecordBatch>,
+    partitions: Vec<Partition>,
+    scope: Scope,
 }
 
 impl PendingVersion {
-    /// Writes the version and makes it the table's current one; blocks.
-    pub(crate) fn write(self, home: &Path, now: Micros) -> Result<()> {
-        let mut store = TableStore::open(home, &self.path)?;
-        store.publish(&self.rows, &self.schema, &self.key, &self.meta, now).map(|_| ())
+    /// Writes the version and makes it the table's current one. Blocks between its waits: rows are sorted and encoded.
+    pub(crate) async fn write(self, now: Micros) -> Result<Published<()>> {
+        let publication = Publication {
+            schema: &self.schema,
+            key: &self.key,
+            partition_by: &self.partition_by,
+            meta: &self.meta,
+            partitions: &self.partitions,
+            scope: self.scope,
+        };
+        let whole_needed = match &mut *self.writer.lock().await {
+            TableWriter::Local(store) => store.publish_partitions(&publication, now)? == Published::WholeNeeded,
+            TableWriter::Object(table) => table.publish_partitions(&publication, now).await? == Published::WholeNeeded,
+        };
+        Ok(if whole_needed { Published::WholeNeeded } else { Published::Version(()) })
     }
 }
 
@@ -212,4 +297,56 @@ pub(crate) fn key_names(job: &CompiledJob) -> Vec<String> {
 fn compiled(jobs: &[CompiledJob], job: usize) -> Result<(usize, &CompiledJob)> {
     let found = jobs.iter().enumerate().find(|(_, compiled)| compiled.job == job);
     found.ok_or_else(|| Error::internal("a sink's job was not compiled"))
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+
+    fn outlet(home: &TempDir, every: Duration) -> TableOutlet {
+        let store = TableStore::open(home.path(), Path::new("t")).expect("a free path");
+        TableOutlet {
+            job: 0,
+            dirty: true,
+            sink: 0,
+            every,
+            written: None,
+            tidied: None,
+            partition_by: Vec::new(),
+            touched: BTreeSet::new(),
+            whole: true,
+            writer: Arc::new(Mutex::new(TableWriter::Local(store))),
+        }
+    }
+
+    #[test]
+    fn a_version_is_due_at_once_and_then_every_so_often_if_rows_changed() {
+        let home = TempDir::new().expect("a directory");
+        let (mut outlet, start) = (outlet(&home, Duration::from_secs(5)), some_time());
+        let after = |seconds| start + Duration::from_secs(seconds);
+        assert!(outlet.due(start));
+        outlet.mark_written(start);
+        assert!(!outlet.due(after(100)));
+        outlet.dirty = true;
+        assert!(!outlet.due(after(4)));
+        assert!(outlet.due(after(5)));
+    }
+
+    #[test]
+    fn a_table_is_looked_after_once_a_minute_and_not_before_its_first_version() {
+        let home = TempDir::new().expect("a directory");
+        let (mut outlet, start) = (outlet(&home, Duration::ZERO), some_time());
+        let mut tidied = |seconds| outlet.tidy(start + Duration::from_secs(seconds)).is_some();
+        assert!(!tidied(1_000));
+        outlet.mark_written(start);
+        let mut tidied = |seconds| outlet.tidy(start + Duration::from_secs(seconds)).is_some();
+        assert_eq!([59, 60, 61, 119, 120].map(&mut tidied), [false, true, false, false, true]);
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "an instant can't be made otherwise")]
+    fn some_time() -> Instant {
+        Instant::now()
+    }
 }

@@ -120,6 +120,15 @@ pub(super) fn write_status(directory: &Path, report: &StatusReport) -> Result<()
     std::fs::write(&partial, bytes).and_then(|()| std::fs::rename(&partial, &path)).map_err(failed)
 }
 
+/// The same for work that also waits.
+pub(super) async fn blocking_on<T: Send + 'static, F: Future<Output = Result<T>>>(
+    work: impl FnOnce() -> F + Send + 'static,
+) -> Result<T> {
+    let runtime = tokio::runtime::Handle::current();
+    blocking(move || runtime.block_on(work())).await
+}
+
+/// Works off the threads that serve the broker.
 pub(super) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| Error::caused(ErrorKind::Internal, "writing tables", error))?

@@ -1,9 +1,11 @@
 //! Whether what a job yields fits where it goes: judged when the pipeline is compiled, not at the first row.
 
+use std::ops::Range;
+
 use arrow::datatypes::{Field, Schema};
 
 use crate::definition::pipeline::{Pipeline, SinkTarget};
-use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::diagnostic::{Diagnostic, Diagnostics, suggest};
 use crate::plan::PlannedJob;
 use crate::sink::{body, table};
 
@@ -13,7 +15,10 @@ pub(super) fn check_sinks(pipeline: &Pipeline, planned: &[PlannedJob]) -> Diagno
     for sink in &pipeline.sinks {
         let Some(job) = planned.iter().find(|planned| planned.job == sink.job) else { continue };
         let unfit = match &sink.target {
-            SinkTarget::Parquet { .. } => unfit_for_table(&job.schema),
+            SinkTarget::Parquet { partition_by, .. } => {
+                check_partition_by(pipeline, job, partition_by, &mut problems);
+                unfit_for_table(&job.schema)
+            }
             SinkTarget::JetStream { .. } => unfit_for_stream(&job.schema),
         };
         for (message, help) in unfit {
@@ -22,6 +27,28 @@ pub(super) fn check_sinks(pipeline: &Pipeline, planned: &[PlannedJob]) -> Diagno
         }
     }
     problems
+}
+
+/// A problem at each column of `partition_by` that the job does not have, or that can't make folders.
+fn check_partition_by(
+    pipeline: &Pipeline,
+    job: &PlannedJob,
+    partition_by: &[(String, Range<usize>)],
+    problems: &mut Diagnostics,
+) {
+    for (column, span) in partition_by {
+        let (message, help) = match job.schema.field_with_name(column) {
+            Err(_) => {
+                let columns = job.schema.fields().iter().map(|field| field.name().as_str());
+                (format!("job `{}` has no column `{column}`", job.name), suggest(column, columns))
+            }
+            Ok(field) => match table::unsupported_partition(field) {
+                Some(unfit) => (format!("job `{}`: {}", job.name, unfit.message), unfit.help),
+                None => continue,
+            },
+        };
+        problems.push(Diagnostic::new(&pipeline.text, span.clone(), message).with_help(help));
+    }
 }
 
 fn unfit_for_table(schema: &Schema) -> Vec<(String, String)> {

@@ -5,6 +5,7 @@
 //! of its chunk is dead; then the live rest moves to the end under new identifiers. Both are amortised: a row is copied a
 //! bounded number of times, whatever the size of the state.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, BooleanArray, StringViewArray};
@@ -12,10 +13,11 @@ use arrow::compute::kernels::cmp::not_distinct;
 use arrow::compute::{concat_batches, filter_record_batch, interleave};
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use arrow::row::RowConverter;
+use arrow::row::{RowConverter, Rows as RowBytes};
 use datafusion::error::{DataFusionError, Result};
 
 use super::delta::{Delta, row_bytes, row_converter, take_rows, with_rows};
+use super::grouping::{GroupKey, Grouping};
 use super::hash::{hash_rows, normalise_zero};
 use super::index::KeyIndex;
 
@@ -41,6 +43,7 @@ pub struct Arrangement {
     nulls: NullKeys,
     chunks: Vec<Chunk>,
     index: KeyIndex,
+    groupings: Vec<Grouping>,
     next: RowId,
     live: usize,
     converter: RowConverter,
@@ -69,7 +72,48 @@ impl Arrangement {
     /// An empty multiset of rows of `schema`, indexed by the columns `key`.
     pub fn new(schema: SchemaRef, key: Vec<usize>, nulls: NullKeys) -> Result<Self> {
         let converter = row_converter(&schema)?;
-        Ok(Self { schema, key, nulls, chunks: Vec::new(), index: KeyIndex::default(), next: 0, live: 0, converter })
+        Ok(Self {
+            schema,
+            key,
+            nulls,
+            chunks: Vec::new(),
+            index: KeyIndex::default(),
+            groupings: Vec::new(),
+            next: 0,
+            live: 0,
+            converter,
+        })
+    }
+
+    /// The same, which also knows the rows by the values of further columns: of each entry of `groupings`, in its order.
+    /// For a multiset that holds nothing yet, and in which null equals null.
+    pub fn grouped_by(mut self, groupings: Vec<Vec<usize>>) -> Result<Self> {
+        debug_assert!(self.next == 0 && self.nulls == NullKeys::Equal, "groupings know every row");
+        self.groupings =
+            groupings.into_iter().map(|columns| Grouping::new(&self.schema, columns)).collect::<Result<Vec<_>>>()?;
+        Ok(self)
+    }
+
+    /// Every group of a grouping that has rows.
+    pub fn groups(&self, grouping: usize) -> Vec<GroupKey> {
+        self.groupings.get(grouping).map(Grouping::all).unwrap_or_default()
+    }
+
+    /// The groups of a grouping that changed since this was asked before; some may have no rows any more.
+    pub fn take_touched(&mut self, grouping: usize) -> BTreeSet<GroupKey> {
+        self.groupings.get_mut(grouping).map(Grouping::take_touched).unwrap_or_default()
+    }
+
+    /// The values that a group stands for, one row, and its rows, each as often as its weight says. Costs what the group
+    /// holds, whatever else is held.
+    pub fn group(&self, grouping: usize, key: &GroupKey) -> Result<(RecordBatch, RecordBatch)> {
+        let grouping = self
+            .groupings
+            .get(grouping)
+            .ok_or_else(|| DataFusionError::Internal("an arrangement has no such grouping".to_owned()))?;
+        let times = |row: RowId| std::iter::repeat_n(row, usize::try_from(self.weight(row)).unwrap_or(0));
+        let rows: Vec<RowId> = grouping.rows(key).flat_map(times).collect();
+        Ok((grouping.values(key)?, self.gather(&rows)?))
     }
 
     /// The schema of the rows.
@@ -237,14 +281,39 @@ impl Arrangement {
         let key_hashes = hash_rows(&key_columns, delta.len())?;
         let row_hashes = hash_rows(delta.batch().columns(), delta.len())?;
         let stored = |row: usize| skip.as_ref().is_none_or(|skip| !skip.value(row));
+        let groups = self.touch_groups(delta)?;
         if delta.weights().iter().any(|&weight| weight > 0) {
             self.append(delta, counts, &key_hashes, &row_hashes, &stored)?;
+            self.group_appended(delta, &groups);
         }
         if delta.has_removals() {
-            self.remove(delta, &key_hashes, &row_hashes, &stored)?;
+            self.remove(delta, &key_hashes, &row_hashes, &groups, &stored)?;
         }
         self.merge_chunks()?;
         self.compact()
+    }
+
+    /// The group of each row of the delta, by grouping; notes that they change.
+    fn touch_groups(&mut self, delta: &Delta) -> Result<Vec<RowBytes>> {
+        let groups = self.groupings.iter().map(|grouping| grouping.keys(delta.batch())).collect::<Result<Vec<_>>>()?;
+        for (grouping, groups) in self.groupings.iter_mut().zip(&groups) {
+            groups.iter().for_each(|group| grouping.touch(group.data()));
+        }
+        Ok(groups)
+    }
+
+    /// Puts the rows that [`Arrangement::append`] took from the delta into their groups.
+    fn group_appended(&mut self, delta: &Delta, groups: &[RowBytes]) {
+        if groups.is_empty() {
+            return;
+        }
+        let appended: Vec<usize> = (0..delta.len()).filter(|&row| delta.weights()[row] > 0).collect();
+        let first = self.next - appended.len() as RowId;
+        for (grouping, groups) in self.groupings.iter_mut().zip(groups) {
+            for (&row, id) in appended.iter().zip(first..) {
+                grouping.insert(groups.row(row).data(), id);
+            }
+        }
     }
 
     fn append(
@@ -290,6 +359,7 @@ impl Arrangement {
         delta: &Delta,
         key_hashes: &[u64],
         row_hashes: &[u64],
+        groups: &[RowBytes],
         stored: &dyn Fn(usize) -> bool,
     ) -> Result<()> {
         let going: Vec<usize> = (0..delta.len()).filter(|&row| delta.weights()[row] < 0 && stored(row)).collect();
@@ -309,6 +379,11 @@ impl Arrangement {
                     return Err(DataFusionError::Internal("a row goes that an arrangement does not hold".to_owned()));
                 };
                 left -= self.take_weight(key_hashes[row], id, left);
+                if self.weight(id) == 0 {
+                    for (grouping, groups) in self.groupings.iter_mut().zip(groups) {
+                        grouping.remove(groups.row(row).data(), id);
+                    }
+                }
             }
         }
         Ok(())
@@ -416,6 +491,12 @@ impl Arrangement {
         for ((&old, new), &hash) in old_ids.iter().zip(self.next..).zip(&key_hashes) {
             let row = usize::try_from(old - chunk.start).expect("a chunk's rows fit in memory");
             self.index.renumber(hash, old, new, chunk.hashes[row]);
+        }
+        for grouping in &mut self.groupings {
+            let groups = grouping.keys(&batch)?;
+            for ((&old, new), group) in old_ids.iter().zip(self.next..).zip(groups.iter()) {
+                grouping.renumber(group.data(), old, new);
+            }
         }
         fn kept<T: Copy>(values: &[T], keep: &[bool]) -> Vec<T> {
             values.iter().zip(keep).filter(|&(_, &keep)| keep).map(|(&value, _)| value).collect()

@@ -5,6 +5,7 @@
 
 mod arrangement;
 mod delta;
+mod grouping;
 mod hash;
 mod index;
 mod table;
@@ -12,6 +13,7 @@ mod table;
 pub use arrangement::{Arrangement, Match, NullKeys, RowId};
 pub use delta::Delta;
 pub(crate) use delta::{relabel, take_rows, with_rows};
+pub use grouping::GroupKey;
 pub use hash::hash_rows;
 pub(crate) use hash::normalise_zero;
-pub use table::{Table, TouchedKeys};
+pub use table::{Partition, Table, TouchedKeys};

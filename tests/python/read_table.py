@@ -1,6 +1,7 @@
 """Reads a table of Milepost with DuckDB, Polars and pyarrow, and says what each of them sees.
 
     read_table.py values PATH    one JSON document: {reader: {"types": {column: type}, "rows": [{column: value}]}}
+    read_table.py folders PATH   the same of a table with partitions, for each way in which README.md reads one
     read_table.py follow PATH    takes commands from standard input, one a line, and answers each with one line of JSON
 
 Values are written in one way whoever read them: decimals and times as strings, instants in UTC. The commands of
@@ -21,6 +22,7 @@ import sys
 
 import duckdb
 import polars
+import pyarrow
 import pyarrow.dataset
 import pyarrow.parquet
 
@@ -74,6 +76,31 @@ def values(path):
     print(json.dumps(seen))
 
 
+def folders(path):
+    """Reads a table with partitions; its third argument says their columns and Arrow types as JSON."""
+    version = os.path.realpath(path)
+    typed = [(column, getattr(pyarrow, kind)()) for column, kind in json.loads(sys.argv[3])]
+    typed = pyarrow.dataset.partitioning(pyarrow.schema(typed), flavor="hive")
+    with open(f"{path}/_current.json") as manifest:
+        manifest = json.load(manifest)
+    files = [f"{path}/../{manifest['directory']}/{file['name']}" for file in manifest["files"]]
+    seen = {
+        "duckdb": duckdb.read_parquet(f"{path}/**/*.parquet").to_arrow_table(),
+        "duckdb, the files' own columns": duckdb.read_parquet(f"{path}/**/*.parquet", hive_partitioning=False).to_arrow_table(),
+        "duckdb, files of _current.json": duckdb.read_parquet(files).to_arrow_table(),
+        "polars": polars.scan_parquet(f"{path}/**/*.parquet").collect().to_arrow(),
+        "polars, hive": polars.scan_parquet(f"{path}/**/*.parquet", hive_partitioning=True).collect().to_arrow(),
+        "pyarrow": pyarrow.dataset.dataset(version, format="parquet").to_table(),
+        "pyarrow, typed folders": pyarrow.dataset.dataset(version, format="parquet", partitioning=typed).to_table(),
+        "pyarrow.parquet": pyarrow.parquet.read_table(version, partitioning=None),
+    }
+    for name, table in seen.items():
+        types = {field.name: str(field.type).removeprefix("large_").replace("string_view", "string") for field in table.schema}
+        rows = sorted(([canonical(row) for row in table.to_pylist()]), key=lambda row: row["id"])
+        seen[name] = {"types": types, "rows": rows}
+    print(json.dumps(seen))
+
+
 def summary(rows):
     """Number of rows, of distinct ids, and the marks that occur."""
     return [len(rows), len({row["id"] for row in rows}), sorted({row["mark"] for row in rows})]
@@ -100,4 +127,4 @@ def follow(path):
 
 
 if __name__ == "__main__":
-    {"values": values, "follow": follow}[sys.argv[1]](sys.argv[2])
+    {"values": values, "folders": folders, "follow": follow}[sys.argv[1]](sys.argv[2])

@@ -41,13 +41,14 @@ def canonical(value):
 
 def table(folder, name):
     """The rows of a table, read by two readers that must agree."""
-    files = sorted(glob.glob(os.path.join(os.path.realpath(os.path.join(folder, name)), "*.parquet")))
+    version = os.path.realpath(os.path.join(folder, name))
+    files = sorted(glob.glob(os.path.join(version, "**", "*.parquet"), recursive=True))
     if not files:
         sys.exit(f"there is no table {name}")
-    by_pyarrow = [row for file in files for row in pyarrow.parquet.read_table(file).to_pylist()]
+    by_pyarrow = [row for file in files for row in pyarrow.parquet.read_table(file, partitioning=None).to_pylist()]
     connection = duckdb.connect()
     connection.execute("SET TimeZone = 'UTC'")
-    query = connection.sql("SELECT * FROM read_parquet(?)", params=[os.path.join(folder, name, "*.parquet")])
+    query = connection.sql("SELECT * FROM read_parquet(?)", params=[os.path.join(folder, name, "**", "*.parquet")])
     by_duckdb = query.to_arrow_table().to_pylist()
     first, second = ([canonical_row(row) for row in rows] for rows in (by_pyarrow, by_duckdb))
 

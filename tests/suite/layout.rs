@@ -37,7 +37,7 @@ const ALL_BEFORE_CLI: &[&str] =
     &["definition", "plan", "state", "circuit", "store", "source", "decode", "batch", "sink", "checkpoint", "runtime"];
 
 /// The files that talk to NATS, files, processes and terminals; a folder stands for all files below it.
-const EDGES: [&str; 17] = [
+const EDGES: [&str; 19] = [
     "main.rs",
     "cli/",
     "runtime/driver.rs",
@@ -54,6 +54,8 @@ const EDGES: [&str; 17] = [
     "source/stream_state.rs",
     "sink/change_stream.rs",
     "sink/change_target.rs",
+    "sink/table/disk.rs",
+    "sink/table/object.rs",
     "checkpoint/log.rs",
 ];
 

@@ -25,6 +25,7 @@ mod schemas;
 mod sharing;
 mod shipped;
 mod shipped_data;
+mod tables;
 mod ties;
 #[path = "../support/mod.rs"]
 mod support;

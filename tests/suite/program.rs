@@ -233,7 +233,17 @@ impl Running {
         let asked = Command::new("kill").args(["-TERM", &process.id().to_string()]).status().expect("`kill` is there");
         assert!(asked.success());
         wait_until("the process ends", || process.try_wait().expect("it is ours").is_some());
+        self.said()
+    }
+
+    /// What it said, once it has ended.
+    pub(crate) fn said(mut self) -> Said {
         self.process.take().expect("it was not taken").wait_with_output().expect("its output").into()
+    }
+
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.process.as_mut().is_none_or(|process| process.try_wait().expect("it is ours").is_some())
     }
 
     /// Its process number.

@@ -4,10 +4,12 @@ use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
+use url::Url;
+
 use super::{Compiler, duration};
 use crate::definition::fields::Named;
 use crate::definition::file::{JobFile, ParquetFile, SinkFile, StreamSinkFile};
-use crate::definition::pipeline::{Sink, SinkTarget};
+use crate::definition::pipeline::{Sink, SinkTarget, TablePlace};
 use crate::definition::read::Word;
 use crate::definition::subject;
 use crate::definition::tree::shorten;
@@ -100,13 +102,20 @@ impl Compiler<'_> {
 
     fn table_sink(&mut self, file: &ParquetFile) -> Option<SinkTarget> {
         let word = file.path.as_ref()?;
-        let Some(path) = table_path(&word.value.value) else {
-            let message = format!("`{}` is not a path below `--home`", shorten(&word.value.written));
-            let help = "write a relative path without `..`, as in `kpi/dispatch_sla`";
-            self.value_problem(word, &message, "is not a path below `--home`", help);
-            return None;
+        let place = match table_place(&word.value.value) {
+            Ok(place) => place,
+            Err((is_not, help)) => {
+                let message = format!("`{}` {is_not}", shorten(&word.value.written));
+                self.value_problem(word, &message, is_not, help);
+                return None;
+            }
         };
-        Some(SinkTarget::Parquet { path, every: file.every.as_ref().map_or(TABLE_EVERY, duration) })
+        let partition_by = file.partition_by.as_ref().map(|columns| columns.value.as_slice()).unwrap_or_default();
+        Some(SinkTarget::Parquet {
+            place,
+            partition_by: partition_by.iter().map(|word| (word.value.value.clone(), word.span.clone())).collect(),
+            every: file.every.as_ref().map_or(TABLE_EVERY, duration),
+        })
     }
 
     /// No two sinks write to the same place.
@@ -151,9 +160,51 @@ fn subject_clash<'f>(sink: &'f SinkFile, other: &SinkFile, text: &crate::diagnos
     Some((word, message, "start each subject with a token of its own"))
 }
 
-/// A path as two sinks must not share it, on file systems too that ignore case.
-fn folded(word: &Word) -> Option<PathBuf> {
-    table_path(&word.value.value.to_lowercase())
+/// A place as two sinks must not share it, on file systems too that ignore case; its parts from the outermost on.
+fn folded(word: &Word) -> Option<Vec<String>> {
+    match table_place(&word.value.value).ok()? {
+        TablePlace::Home(path) => {
+            let parts = path.iter().map(|part| part.to_string_lossy().to_lowercase());
+            Some([String::new()].into_iter().chain(parts).collect())
+        }
+        TablePlace::Store(url) => {
+            let parts = url.path().split('/').map(str::to_owned);
+            Some(url.host_str().map(str::to_owned).into_iter().chain(parts).collect())
+        }
+    }
+}
+
+/// Where a table lies; else what the text is not, and what would be right.
+fn table_place(text: &str) -> Result<TablePlace, (&'static str, &'static str)> {
+    if text.contains("://") {
+        return table_url(text).map(TablePlace::Store);
+    }
+    let help = "write a relative path without `..`, as in `kpi/dispatch_sla`, or `s3://BUCKET/PREFIX`";
+    table_path(text).map(TablePlace::Home).ok_or(("is not a path below `--home`", help))
+}
+
+/// A URL of a prefix in a bucket, without a slash at its end. What a URL could have more is refused: it might be a secret.
+fn table_url(text: &str) -> Result<Url, (&'static str, &'static str)> {
+    let shape = "write `s3://BUCKET/PREFIX`, as in `s3://reports/kpi/dispatch_sla`";
+    let mut url = Url::parse(text).map_err(|_| ("is not a URL", shape))?;
+    if url.scheme() != "s3" {
+        return Err(("is not of a store that tables can lie in", shape));
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        let help = "leave them out: `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` are read from the environment";
+        return Err(("has a user or a password in it", help));
+    }
+    if url.port().is_some() || url.query().is_some() || url.fragment().is_some() {
+        let help = "leave them out: where the store is, `AWS_ENDPOINT_URL` says";
+        return Err(("has a port, a query or a fragment in it", help));
+    }
+    let path = url.path().trim_end_matches('/').to_owned();
+    let is_plain = path.split('/').skip(1).all(|part| !part.is_empty()) && !path.contains('%');
+    if url.host_str().is_none_or(str::is_empty) || path.is_empty() || !is_plain {
+        return Err(("does not name a bucket and a plain prefix in it", shape));
+    }
+    url.set_path(&path);
+    Ok(url)
 }
 
 /// A relative path without `.`, `..` and empty parts; none if it leads elsewhere.

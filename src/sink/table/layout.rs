@@ -68,9 +68,22 @@ pub(super) fn link_name(number: u64) -> String {
     format!("{}-link", self::number(number))
 }
 
-/// The name of a file: its place in the table and the first 16 digits of its rows' digest.
-pub(super) fn file_name(index: usize, content: &str) -> String {
-    format!("{index:05}-{}.parquet", content.get(..16).unwrap_or(content))
+/// The name of a file: its folder, its place there, the version that it is first in and the first 16 digits of its rows'
+/// digest. A name that left the table does not come back, so whoever finds all files that one listing named has found
+/// files of one version.
+pub(super) fn file_name(folder: &str, index: usize, version: u64, content: &str) -> String {
+    let digest = content.get(..16).unwrap_or(content);
+    format!("{}{}-{digest}.parquet", place(folder, index), number(version))
+}
+
+/// Whether a file of that name has that place in that folder.
+pub(super) fn has_place(name: &str, folder: &str, index: usize) -> bool {
+    name.strip_prefix(&place(folder, index)).is_some_and(|rest| !rest.contains('/'))
+}
+
+fn place(folder: &str, index: usize) -> String {
+    let slash = if folder.is_empty() { "" } else { "/" };
+    format!("{folder}{slash}part-{index:05}-")
 }
 
 fn number(number: u64) -> String {
@@ -209,6 +222,17 @@ mod tests {
         for name in ["dispatch_sla", "7-partial", "00000007-", "00000007-ABCDEF0123456789", "-partial", "x-link"] {
             assert_eq!(Entry::parse(name), None, "{name}");
         }
+    }
+
+    #[test]
+    fn a_file_name_tells_folder_place_version_and_rows() {
+        let name = file_name("day=2024-03-18", 2, 7, "0123456789abcdef0000");
+        assert_eq!(name, "day=2024-03-18/part-00002-00000007-0123456789abcdef.parquet");
+        assert!(has_place(&name, "day=2024-03-18", 2));
+        for (folder, index) in [("day=2024-03-18", 3), ("day=2024-03-19", 2), ("", 2)] {
+            assert!(!has_place(&name, folder, index), "{folder} {index}");
+        }
+        assert!(has_place(&file_name("", 0, 1, "a"), "", 0));
     }
 
     /// Entries as `number kind published_in_minutes`, the current number, now in minutes: the numbers that go.

@@ -1,5 +1,6 @@
 //! `_current.json`: what a version holds, and by what its files are known to be whole.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -26,8 +27,11 @@ pub struct TableMeta {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TableFile {
-    /// Its name in the version's directory.
+    /// Its path below the version's directory, or below the table's URL.
     pub name: String,
+    /// The values of its rows in the columns of `partition_by`, by the column's name; none in a table without partitions.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub partition: Option<PartitionValues>,
     /// Rows in it.
     pub rows: u64,
     /// Its size.
@@ -36,6 +40,19 @@ pub struct TableFile {
     pub sha256: String,
     /// The digest of its rows with their schema, in hexadecimal; the same rows have the same in every version.
     pub content: String,
+}
+
+/// The values of a partition as text, null for null, by the column's name.
+pub type PartitionValues = BTreeMap<String, Option<String>>;
+
+/// Files that left the table together, and are still there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Retired {
+    /// When the version was written that was the first without them.
+    pub(super) at_us: Micros,
+    /// Their names.
+    pub(super) names: Vec<String>,
 }
 
 /// `_current.json` as it is written. Times are microseconds since 1970-01-01T00:00:00Z.
@@ -58,16 +75,28 @@ pub(super) struct Manifest {
     pub(super) watermark_us: Option<Micros>,
     /// When the version was written.
     pub(super) published_at_us: Micros,
+    /// The name of the directory that holds the version, beside those of its neighbours; only on a local disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) directory: Option<String>,
+    /// Who wrote it, 16 hexadecimal digits that each process draws for itself; only in object stores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) writer: Option<String>,
     /// The columns that sort the table and identify its rows.
     pub(super) key: Vec<String>,
+    /// The columns whose values make folders.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) partition_by: Vec<String>,
     /// The columns.
     pub(super) schema: Vec<ManifestColumn>,
     /// Rows in all files.
     pub(super) rows: u64,
     /// The digest of pipeline, job, schema, key and all rows, in hexadecimal.
     pub(super) content: String,
-    /// In the order of the rows.
+    /// By folder, and in the order of the rows in each.
     pub(super) files: Vec<TableFile>,
+    /// Files of earlier versions that readers may still be at; only in object stores.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) retired: Vec<Retired>,
 }
 
 /// A column in `_current.json`.
@@ -105,14 +134,26 @@ impl Manifest {
         if manifest.format != FORMAT {
             return Err(corrupt(format!("the table's manifest has format `{}`, not `{FORMAT}`", manifest.format)));
         }
-        let identity = identity(&manifest.pipeline, &manifest.job, &manifest.schema, &manifest.key)?;
+        let identity =
+            identity(&manifest.pipeline, &manifest.job, &manifest.schema, &manifest.key, &manifest.partition_by)?;
         if content(&identity, &manifest.files) != manifest.content {
             return Err(corrupt("the table's manifest does not have the content digest that it states"));
         }
         if manifest.files.iter().map(|file| file.rows).sum::<u64>() != manifest.rows {
             return Err(corrupt("the table's manifest does not have the rows that it states"));
         }
+        let names =
+            manifest.files.iter().map(|file| &file.name).chain(manifest.retired.iter().flat_map(|it| &it.names));
+        if let Some(name) = names.into_iter().find(|name| !is_plain(name)) {
+            return Err(corrupt(format!("the table's manifest names the file `{name}`, which lies elsewhere")));
+        }
         Ok(manifest)
+    }
+
+    /// Whether pipeline, job, columns, key and folders are these; see [`identity`].
+    pub(super) fn has_identity(&self, expected: &[u8]) -> bool {
+        identity(&self.pipeline, &self.job, &self.schema, &self.key, &self.partition_by)
+            .is_ok_and(|own| own == expected)
     }
 
     /// Whose table it is.
@@ -154,9 +195,23 @@ pub(super) fn columns(schema: &Schema) -> Result<Vec<ManifestColumn>> {
 }
 
 /// What all content digests of a table begin with: everything but the rows.
-pub(super) fn identity(pipeline: &str, job: &str, columns: &[ManifestColumn], key: &[String]) -> Result<Vec<u8>> {
-    serde_json::to_vec(&(FORMAT, pipeline, job, columns, key))
-        .map_err(|error| Error::caused(ErrorKind::Internal, "cannot write a schema", error))
+pub(super) fn identity(
+    pipeline: &str,
+    job: &str,
+    columns: &[ManifestColumn],
+    key: &[String],
+    partition_by: &[String],
+) -> Result<Vec<u8>> {
+    let identity = match partition_by {
+        [] => serde_json::to_vec(&(FORMAT, pipeline, job, columns, key)),
+        _ => serde_json::to_vec(&(FORMAT, pipeline, job, columns, key, partition_by)),
+    };
+    identity.map_err(|error| Error::caused(ErrorKind::Internal, "cannot write a schema", error))
+}
+
+/// Whether a file's name is a path below the table and nothing else.
+fn is_plain(name: &str) -> bool {
+    !name.contains('\\') && name.split('/').all(|part| !matches!(part, "" | "." | ".."))
 }
 
 /// The digest of a whole table, from those of its files.
@@ -199,14 +254,16 @@ mod tests {
         ]);
         let (schema, key) = (columns(&schema).expect("columns"), vec!["id".to_owned()]);
         let file = TableFile {
-            name: "00000-a.parquet".to_owned(),
+            name: "day=2024-03-18/part-00000-a.parquet".to_owned(),
+            partition: Some([("day".to_owned(), Some("2024-03-18".to_owned())), ("site".to_owned(), None)].into()),
             rows: 3,
             size_bytes: 7,
             sha256: "00".to_owned(),
             content: "11".to_owned(),
         };
         let files = vec![file];
-        let content = content(&identity("p", "j", &schema, &key).expect("identity"), &files);
+        let partition_by = vec!["day".to_owned(), "site".to_owned()];
+        let content = content(&identity("p", "j", &schema, &key, &partition_by).expect("identity"), &files);
         Manifest {
             format: FORMAT,
             version: 1,
@@ -216,11 +273,15 @@ mod tests {
             clock_us: Some(5),
             watermark_us: None,
             published_at_us: 6,
+            directory: Some("00000001-0123456789abcdef".to_owned()),
+            writer: Some("0123456789abcdef".to_owned()),
             key,
+            partition_by,
             schema,
             rows: 3,
             content,
             files,
+            retired: vec![Retired { at_us: 5, names: vec!["b".to_owned()] }],
         }
     }
 
@@ -242,6 +303,8 @@ mod tests {
             ("\"rows\": 3,\n  \"content\"", "\"rows\": 4,\n  \"content\""),
             ("Decimal128(18, 3)", "Decimal128(18, 2)"),
             ("\"epoch\"", "\"epocj\""),
+            ("part-00000-a", "../00000-a"),
+            ("[\n        \"b\"", "[\n        \"/b\""),
             ("}", ""),
         ];
         for (from, to) in damages {

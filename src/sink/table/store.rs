@@ -1,20 +1,21 @@
-//! Tables on a local disk: the only file here that touches one.
+//! Tables on a local disk.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use bytes::Bytes;
-use sha2::{Digest, Sha256};
 
-use super::encode::{decode, encode};
-use super::layout::{Entry, EntryKind, MANIFEST, TablePath, collectable, link_name, next_number, partial_name};
-use super::layout::{file_name, version_name};
-use super::manifest::{FORMAT, Manifest, TableFile, TableMeta, columns, content, hexadecimal, identity};
-use super::rows::{FileLimits, FileRows, SortedRows};
-use super::schema::check_schema;
+use super::disk::{copy_verified, create_directories, has_size, remove, sync, sync_all, unavailable, verified};
+use super::disk::{write_file, write_synced};
+use super::draft::{Draft, DraftFile, DraftRows, Publication, Published, Scope, unpartitioned};
+use super::encode::decode;
+use super::layout::{Entry, EntryKind, MANIFEST, TablePath, collectable, file_name, has_place, link_name, next_number};
+use super::layout::{partial_name, version_name};
+use super::manifest::{Manifest, TableFile, TableMeta};
+use super::rows::FileLimits;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::Micros;
 
@@ -26,7 +27,18 @@ pub struct TableStore {
     limits: FileLimits,
     /// The highest number that this writer has begun.
     begun: u64,
+    /// The version that this writer published last: each of its files was written or looked through by it.
+    own: Option<u64>,
+    /// When versions were published, as far as that was asked for.
+    published: BTreeMap<u64, Option<Micros>>,
+    /// How a file gets a second name.
+    link: Link,
+    /// Whether it was said that the file system refuses that.
+    told_of_copies: bool,
 }
+
+/// Gives the file at the first path the second as another name.
+pub(super) type Link = fn(&Path, &Path) -> io::Result<()>;
 
 /// One version of a table, which is never changed once it is there.
 #[derive(Debug, Clone, PartialEq)]
@@ -43,16 +55,15 @@ pub struct TableVersion {
     pub schema: SchemaRef,
     /// The columns that sort the table.
     pub key: Vec<String>,
+    /// The columns whose values make folders.
+    pub partition_by: Vec<String>,
     /// Rows in all files.
     pub rows: u64,
     /// The digest of schema, key and rows, in hexadecimal.
     pub content: String,
-    /// The Parquet files, in the order of the rows.
+    /// The Parquet files: by folder, and in the order of the rows in each.
     pub files: Vec<TableFile>,
 }
-
-/// What is published: the rows, their schema, and the key that sorts them.
-pub(super) type Rows<'a> = (&'a [RecordBatch], &'a SchemaRef, &'a [String]);
 
 /// What a publication has just done; a test may look around, or stop it there as a crash would.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -88,10 +99,24 @@ impl TableStore {
     ///
     /// Kind `Definition`: the path is not relative and plain, or something that is not this table lies there.
     pub fn open(home: &Path, path: &Path) -> Result<Self> {
-        let store =
-            Self { home: home.to_owned(), path: TablePath::new(path)?, limits: FileLimits::default(), begun: 0 };
+        let store = Self {
+            home: home.to_owned(),
+            path: TablePath::new(path)?,
+            limits: FileLimits::default(),
+            begun: 0,
+            own: None,
+            published: BTreeMap::new(),
+            link: |file, name| fs::hard_link(file, name),
+            told_of_copies: false,
+        };
         store.check_free()?;
         Ok(store)
+    }
+
+    /// As on a file system that does something else when a file is to get another name.
+    #[cfg(test)]
+    pub(super) fn set_link(&mut self, link: Link) {
+        self.link = link;
     }
 
     /// The same table with other limits for files and row groups.
@@ -100,16 +125,11 @@ impl TableStore {
         self
     }
 
-    /// Makes `rows` the table's current version, in one step, and collects versions replaced ten minutes before `now`.
-    ///
-    /// When it returns, the version is durable. If rows, schema and `meta` are those of the current version, that one
-    /// stays and is returned; if only epoch, clock or watermark moved, a new version says so and shares all files with
-    /// the one before. Calling it again after an error is safe.
+    /// Makes `rows` the table's current version, without partitions; as [`TableStore::publish_partitions`].
     ///
     /// # Errors
     ///
-    /// Kind `Definition`: a column that Parquet can't hold, a key that is no column, a path that something else
-    /// occupies (nothing is deleted then). Kind `Unavailable`: the disk. Kind `Internal`: rows of another schema.
+    /// As [`TableStore::publish_partitions`].
     pub fn publish(
         &mut self,
         rows: &[RecordBatch],
@@ -118,20 +138,45 @@ impl TableStore {
         meta: &TableMeta,
         now: Micros,
     ) -> Result<TableVersion> {
-        self.publish_observed((rows, schema, key), meta, now, &mut |_| Ok(()))
+        let partitions = [unpartitioned(rows.to_vec())];
+        let publication =
+            Publication { schema, key, partition_by: &[], meta, partitions: &partitions, scope: Scope::Whole };
+        match self.publish_partitions(&publication, now)? {
+            Published::Version(version) => Ok(version),
+            Published::WholeNeeded => Err(Error::internal("a whole table was not enough")),
+        }
+    }
+
+    /// Makes what is published the table's current version, in one step, and collects versions replaced ten minutes
+    /// before `now`.
+    ///
+    /// When it returns a version, that is durable. If the rows, their schema and `meta` are those of the current version,
+    /// that one stays and is returned; if only epoch, clock or watermark moved, a new version says so and shares all files
+    /// with the one before. Partitions that are not published stay as they are, without being read: only if this writer
+    /// published the current version itself, else it asks for the whole table. Calling it again after an error is safe.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Definition`: a column that Parquet can't hold, a key that is no column, a path that something else
+    /// occupies (nothing is deleted then). Kind `Unavailable`: the disk. Kind `Internal`: rows of another schema.
+    pub fn publish_partitions(
+        &mut self,
+        publication: &Publication<'_>,
+        now: Micros,
+    ) -> Result<Published<TableVersion>> {
+        self.publish_observed(publication, now, &mut |_| Ok(()))
     }
 
     /// The same; `observe` is called after each step.
     pub(super) fn publish_observed(
         &mut self,
-        rows: Rows<'_>,
-        meta: &TableMeta,
+        publication: &Publication<'_>,
         now: Micros,
         observe: &mut dyn FnMut(Step) -> Result<()>,
-    ) -> Result<TableVersion> {
+    ) -> Result<Published<TableVersion>> {
         let before = self.begun;
-        let published = self.attempt(rows, meta, now, observe);
-        if published.is_err() && self.begun > before {
+        let published = self.attempt(publication, now, observe);
+        if !matches!(published, Ok(Published::Version(_))) && self.begun > before {
             self.discard_begun();
         }
         published
@@ -140,50 +185,59 @@ impl TableStore {
     /// The same without tidying up after an error, so that an error of `observe` is like a crash after that step.
     pub(super) fn attempt(
         &mut self,
-        (rows, schema, key): Rows<'_>,
-        meta: &TableMeta,
+        publication: &Publication<'_>,
         now: Micros,
         observe: &mut dyn FnMut(Step) -> Result<()>,
-    ) -> Result<TableVersion> {
-        check_schema(schema)?;
+    ) -> Result<Published<TableVersion>> {
         self.check_free()?;
-        let columns = columns(schema)?;
-        let identity = identity(&meta.pipeline, &meta.job, &columns, key)?;
-        let sorted = SortedRows::new(rows, schema, key)?;
-        let cut = sorted.cut(self.limits, &identity);
         let before = self.reusable()?;
+        let taken_over = match publication.scope {
+            Scope::Whole => before.as_ref(),
+            Scope::Touched => before.as_ref().filter(|before| self.own == Some(before.manifest.version)),
+        };
+        let Some(draft) = Draft::new(publication, taken_over.map(|before| &before.manifest), self.limits)? else {
+            return Ok(Published::WholeNeeded);
+        };
+        let is_there = |before: &Stored| {
+            let is_there = |file: &DraftFile| match file {
+                DraftFile::Kept(file) => has_size(&before.directory, file),
+                DraftFile::Rows(_) => true,
+            };
+            draft.files.iter().all(is_there)
+        };
+        if !taken_over.is_none_or(is_there) {
+            return Ok(self.whole_needed());
+        }
         if let Some(before) = &before
-            && before.meta == *meta
-            && before.files.iter().map(|file| &file.content).eq(cut.iter().map(|file| &file.content))
-            && sizes_hold(before)
+            && draft.is(&before.manifest)
+            && before.manifest.files.iter().all(|file| has_size(&before.directory, file))
         {
-            self.collect(before.number, now);
-            return Ok(before.clone());
+            self.collect(before.manifest.version, now);
+            return before.clone().assemble().map(Published::Version);
         }
         let staging = self.begin()?;
         observe(Step::Begun)?;
-        let mut files = Vec::with_capacity(cut.len());
-        for (index, rows) in cut.iter().enumerate() {
-            let writer = FileWriter { sorted: &sorted, key, meta, limits: self.limits, before: before.as_ref() };
-            files.push(writer.place(&staging.directory, index, rows)?);
-            observe(Step::FileWritten)?;
-        }
-        let manifest = Manifest {
-            format: FORMAT,
-            version: staging.number,
-            pipeline: meta.pipeline.clone(),
-            job: meta.job.clone(),
-            epoch: meta.stamp.epoch.0,
-            clock_us: meta.stamp.clock,
-            watermark_us: meta.stamp.watermark,
-            published_at_us: now,
-            key: key.to_vec(),
-            schema: columns,
-            rows: files.iter().map(|file| file.rows).sum(),
-            content: content(&identity, &files),
-            files,
+        let mut placing = Placing {
+            draft: &draft,
+            limits: self.limits,
+            before: taken_over,
+            staging: &staging,
+            link: self.link,
+            copied: 0,
+            unsynced: Vec::new(),
         };
-        self.finish(&staging, manifest, observe)
+        let files = match placing.place_all(observe) {
+            Err(error) if error.kind() == ErrorKind::Corrupt => return Ok(self.whole_needed()),
+            files => files?,
+        };
+        let copied = placing.copied;
+        if copied > 0 && !std::mem::replace(&mut self.told_of_copies, true) {
+            let table = self.path.link(&self.home);
+            tracing::warn!(table = %table.display(), copied, "the file system refuses hard links: unchanged files are copied");
+        }
+        let mut manifest = draft.manifest(staging.number, now, files);
+        manifest.directory = Some(version_name(staging.number, &manifest.content));
+        self.finish(&staging, manifest, observe).map(Published::Version)
     }
 
     /// The version that readers see now; none if nothing was published.
@@ -192,8 +246,7 @@ impl TableStore {
     ///
     /// Kind `Definition` if the path is not this table's; kind `Corrupt` if its manifest is damaged or gone.
     pub fn current(&self) -> Result<Option<TableVersion>> {
-        let Some(entry) = self.current_entry()? else { return Ok(None) };
-        self.version(&entry).map(Some)
+        self.stored()?.map(Stored::assemble).transpose()
     }
 
     /// The rows of the current version with the types that they were published with; none if nothing was published.
@@ -210,6 +263,22 @@ impl TableStore {
             batches.extend(decode(bytes, &version.schema)?);
         }
         Ok(batches)
+    }
+
+    /// Takes away versions replaced ten minutes before `now`, if this writer published the current one: publications do
+    /// that too, but a table may rest.
+    pub fn tidy(&mut self, now: Micros) {
+        if let Some(own) = self.own
+            && self.current_entry().is_ok_and(|entry| entry.is_some_and(|entry| entry.number == own))
+        {
+            self.collect(own, now);
+        }
+    }
+
+    fn whole_needed(&self) -> Published<TableVersion> {
+        let table = self.path.link(&self.home);
+        tracing::warn!(table = %table.display(), "a file of the table is damaged: the table is written anew");
+        Published::WholeNeeded
     }
 
     /// The directory that is being written, under a number that was never used.
@@ -234,21 +303,21 @@ impl TableStore {
 
     /// Steps 1 (its end) to 4 of the module's order of writing.
     fn finish(
-        &self,
+        &mut self,
         staging: &Staging,
         manifest: Manifest,
         observe: &mut dyn FnMut(Step) -> Result<()>,
     ) -> Result<TableVersion> {
         let number = staging.number;
         write_synced(&staging.directory.join(MANIFEST), manifest.to_json()?.as_bytes())?;
-        sync_directory(&staging.directory)?;
+        sync(&staging.directory)?;
         observe(Step::ManifestWritten)?;
 
         let versions = self.path.versions(&self.home);
         let name = version_name(number, &manifest.content);
         let directory = versions.join(&name);
         fs::rename(&staging.directory, &directory).map_err(unavailable("rename to", &directory))?;
-        sync_directory(&versions)?;
+        sync(&versions)?;
         observe(Step::Named)?;
 
         let (link, path) = (versions.join(link_name(number)), self.path.link(&self.home));
@@ -258,25 +327,30 @@ impl TableStore {
         observe(Step::LinkMade)?;
         self.check_free()?;
         fs::rename(&link, &path).map_err(unavailable("replace", &path))?;
-        sync_directory(parent)?;
+        sync(parent)?;
         observe(Step::Current)?;
 
-        let version = assemble(directory, manifest)?;
+        let version = Stored { directory, manifest }.assemble()?;
+        self.own = Some(number);
+        self.published.insert(number, Some(version.published_at));
         self.collect(number, version.published_at);
         observe(Step::Collected)?;
         Ok(version)
     }
 
     /// Takes away what may go. What can't be taken away now is left for the next time.
-    fn collect(&self, current: u64, now: Micros) {
+    fn collect(&mut self, current: u64, now: Micros) {
         let versions = self.path.versions(&self.home);
         let Ok(entries) = self.entries() else { return };
-        let published = |number: u64| {
-            let is_it = |entry: &&Entry| entry.number == number && entry.kind == EntryKind::Version;
-            let directory = versions.join(&entries.iter().find(is_it)?.name);
+        let read = |directory: &Path| {
             let manifest = fs::read(directory.join(MANIFEST)).ok()?;
             Manifest::from_json(&manifest).ok().map(|manifest| manifest.published_at_us)
         };
+        for entry in entries.iter().filter(|entry| entry.kind == EntryKind::Version) {
+            self.published.entry(entry.number).or_insert_with(|| read(&versions.join(&entry.name)));
+        }
+        self.published.retain(|number, _| entries.iter().any(|entry| entry.number == *number));
+        let published = |number: u64| self.published.get(&number).copied().flatten();
         for entry in collectable(&entries, current, published, now) {
             if let Err(error) = remove(&versions, entry) {
                 tracing::warn!(entry = entry.name, %error, "could not remove an old table version");
@@ -300,8 +374,8 @@ impl TableStore {
     }
 
     /// The current version, if its files can be used for the next. A damaged one can't, and is replaced.
-    fn reusable(&self) -> Result<Option<TableVersion>> {
-        match self.current() {
+    fn reusable(&self) -> Result<Option<Stored>> {
+        match self.stored() {
             Err(error) if error.kind() == ErrorKind::Corrupt => {
                 tracing::warn!(error = error.chain(), "the table's current version is damaged and is written anew");
                 Ok(None)
@@ -339,7 +413,8 @@ impl TableStore {
         entry.map(Some).ok_or_else(|| occupied(&link, "is a symbolic link to something else; move it away"))
     }
 
-    fn version(&self, entry: &Entry) -> Result<TableVersion> {
+    fn stored(&self) -> Result<Option<Stored>> {
+        let Some(entry) = self.current_entry()? else { return Ok(None) };
         let directory = self.path.versions(&self.home).join(&entry.name);
         let manifest = directory.join(MANIFEST);
         let text = match fs::read(&manifest) {
@@ -359,7 +434,7 @@ impl TableStore {
             let doing = format!("`{}` is not that of its directory", manifest.display());
             return Err(Error::new(ErrorKind::Corrupt, doing));
         }
-        assemble(directory, found)
+        Ok(Some(Stored { directory, manifest: found }))
     }
 
     /// Everything of ours in the directory of versions; nothing if there is none.
@@ -385,141 +460,113 @@ struct Staging {
     directory: PathBuf,
 }
 
-/// Puts the files of one version in place.
-struct FileWriter<'a> {
-    sorted: &'a SortedRows,
-    key: &'a [String],
-    meta: &'a TableMeta,
-    limits: FileLimits,
-    before: Option<&'a TableVersion>,
+/// A version as it lies there.
+#[derive(Debug, Clone)]
+struct Stored {
+    directory: PathBuf,
+    manifest: Manifest,
 }
 
-impl FileWriter<'_> {
-    /// Links the file of the version before if it has the same rows and is whole; else writes it.
-    fn place(&self, directory: &Path, index: usize, rows: &FileRows) -> Result<TableFile> {
-        let name = file_name(index, &rows.content);
-        let path = directory.join(&name);
-        if let Some(before) = self.before
-            && let Some(known) = before.files.iter().find(|file| file.content == rows.content)
-            && verified(&before.directory, known).is_ok()
-            && fs::hard_link(before.directory.join(&known.name), &path).is_ok()
-        {
-            return Ok(TableFile { name, ..known.clone() });
-        }
-        let file = File::create_new(&path).map_err(unavailable("create", &path))?;
-        let output = Digesting { output: BufWriter::new(file), digest: Sha256::new(), bytes: 0 };
-        let mut output = encode(self.sorted, rows, self.key, self.meta, self.limits.group_rows_max, output)?;
-        output.flush().map_err(unavailable("write", &path))?;
-        output.output.get_ref().sync_all().map_err(unavailable("sync", &path))?;
-        Ok(TableFile {
-            name,
-            rows: rows.range.len() as u64,
-            size_bytes: output.bytes,
-            sha256: hexadecimal(&output.digest.finalize()),
-            content: rows.content.clone(),
+impl Stored {
+    fn assemble(self) -> Result<TableVersion> {
+        let Self { directory, manifest } = self;
+        Ok(TableVersion {
+            number: manifest.version,
+            directory,
+            meta: manifest.meta(),
+            published_at: manifest.published_at_us,
+            schema: manifest.arrow_schema()?,
+            key: manifest.key,
+            partition_by: manifest.partition_by,
+            rows: manifest.rows,
+            content: manifest.content,
+            files: manifest.files,
         })
     }
 }
 
-/// An output that keeps the digest and the number of the bytes that went through.
-struct Digesting<W> {
-    output: W,
-    digest: Sha256,
-    bytes: u64,
+/// Puts the files of one version in place.
+struct Placing<'a> {
+    draft: &'a Draft<'a>,
+    limits: FileLimits,
+    before: Option<&'a Stored>,
+    staging: &'a Staging,
+    link: Link,
+    /// Files that could not be linked.
+    copied: usize,
+    /// Files that are written and may not last yet.
+    unsynced: Vec<PathBuf>,
 }
 
-impl<W: Write> Write for Digesting<W> {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let written = self.output.write(bytes)?;
-        self.digest.update(bytes.get(..written).unwrap_or(bytes));
-        self.bytes += written as u64;
-        Ok(written)
+impl Placing<'_> {
+    /// All files, in the draft's order, and their folders; they last, apart from the entries of the outermost folder.
+    fn place_all(&mut self, observe: &mut dyn FnMut(Step) -> Result<()>) -> Result<Vec<TableFile>> {
+        let mut files = Vec::with_capacity(self.draft.files.len());
+        let mut folders = BTreeSet::new();
+        for file in &self.draft.files {
+            let name = match file {
+                DraftFile::Kept(file) => file.name.clone(),
+                DraftFile::Rows(file) => self.name(file),
+            };
+            let path = self.staging.directory.join(&name);
+            for folder in path.ancestors().skip(1).take_while(|folder| *folder != self.staging.directory) {
+                folders.insert(folder.to_owned());
+            }
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder).map_err(unavailable("create", folder))?;
+            }
+            files.push(match file {
+                DraftFile::Kept(file) => self.keep(file, &path)?,
+                DraftFile::Rows(file) => self.place(file, name, &path)?,
+            });
+            observe(Step::FileWritten)?;
+        }
+        self.unsynced.extend(folders);
+        sync_all(&self.unsynced)?;
+        Ok(files)
     }
 
-    fn flush(&mut self) -> io::Result<()> {
-        self.output.flush()
-    }
-}
-
-fn assemble(directory: PathBuf, manifest: Manifest) -> Result<TableVersion> {
-    Ok(TableVersion {
-        number: manifest.version,
-        directory,
-        meta: manifest.meta(),
-        published_at: manifest.published_at_us,
-        schema: manifest.arrow_schema()?,
-        key: manifest.key,
-        rows: manifest.rows,
-        content: manifest.content,
-        files: manifest.files,
-    })
-}
-
-/// A file's bytes, if they are those that were written.
-fn verified(directory: &Path, file: &TableFile) -> Result<Bytes> {
-    let path = directory.join(&file.name);
-    let corrupt = |why: &str| Error::new(ErrorKind::Corrupt, format!("`{}` {why}", path.display()));
-    let bytes = match fs::read(&path) {
-        Ok(bytes) => Bytes::from(bytes),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Err(corrupt("is gone")),
-        Err(error) => return Err(unavailable("read", &path)(error)),
-    };
-    if bytes.len() as u64 != file.size_bytes {
-        return Err(corrupt(&format!("has `{}` bytes, not the `{}` that were written", bytes.len(), file.size_bytes)));
-    }
-    if hexadecimal(&Sha256::digest(&bytes)) != file.sha256 {
-        return Err(corrupt("does not have the digest that was written"));
-    }
-    Ok(bytes)
-}
-
-fn sizes_hold(version: &TableVersion) -> bool {
-    let holds = |file: &TableFile| {
-        fs::metadata(version.directory.join(&file.name)).is_ok_and(|found| found.len() == file.size_bytes)
-    };
-    version.files.iter().all(holds)
-}
-
-/// Removes an entry; a version loses its name first, so that it is never half there under it.
-fn remove(versions: &Path, entry: &Entry) -> io::Result<()> {
-    let path = versions.join(&entry.name);
-    match entry.kind {
-        EntryKind::Link => fs::remove_file(path),
-        EntryKind::Partial => fs::remove_dir_all(path),
-        EntryKind::Version => {
-            let partial = versions.join(partial_name(entry.number));
-            fs::rename(path, &partial)?;
-            fs::remove_dir_all(partial)
+    /// That of the version before if the file is that one, at its place; else one that no version had.
+    fn name(&self, file: &DraftRows) -> String {
+        match &file.known {
+            Some(known) if has_place(&known.name, &file.folder, file.index) => known.name.clone(),
+            _ => file_name(&file.folder, file.index, self.staging.number, &file.rows.content),
         }
     }
-}
 
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
-    let mut file = File::create_new(path).map_err(unavailable("create", path))?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(unavailable("write", path))
-}
-
-/// Creates a directory and those above it, so that they last.
-fn create_directories(path: &Path) -> Result<()> {
-    if path.as_os_str().is_empty() || path.is_dir() {
-        return Ok(());
+    /// Takes over a file of a partition that did not change.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Corrupt` if it had to be copied and is not what was written.
+    fn keep(&mut self, file: &TableFile, path: &Path) -> Result<TableFile> {
+        let before = self.before.ok_or_else(|| Error::internal("a file of no version is kept"))?;
+        self.take_over(&before.directory, file, path)?;
+        Ok(file.clone())
     }
-    let parent = path.parent().unwrap_or(Path::new(""));
-    create_directories(parent)?;
-    match fs::create_dir(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(unavailable("create", path)(error)),
-        _ => sync_directory(parent),
+
+    /// Takes over the file of the version before if it has the same rows and is whole; else writes it.
+    fn place(&mut self, file: &DraftRows, name: String, path: &Path) -> Result<TableFile> {
+        if let (Some(before), Some(known)) = (self.before, &file.known)
+            && verified(&before.directory, known).is_ok()
+        {
+            self.take_over(&before.directory, known, path)?;
+            return Ok(TableFile { name, ..known.clone() });
+        }
+        let written = write_file(path, |output| self.draft.encode(file, self.limits, output))?;
+        self.unsynced.push(path.to_owned());
+        Ok(file.written(name, written.size_bytes, written.sha256))
     }
-}
 
-fn sync_directory(path: &Path) -> Result<()> {
-    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
-    File::open(path).and_then(|directory| directory.sync_all()).map_err(unavailable("sync", path))
-}
-
-fn unavailable(verb: &str, path: &Path) -> impl FnOnce(io::Error) -> Error {
-    let doing = format!("cannot {verb} `{}`", path.display());
-    move |error| Error::caused(ErrorKind::Unavailable, doing, error)
+    fn take_over(&mut self, directory: &Path, file: &TableFile, path: &Path) -> Result<()> {
+        if (self.link)(&directory.join(&file.name), path).is_err() {
+            // Some file systems have no hard links, others only so many of one file.
+            copy_verified(directory, file, path)?;
+            self.unsynced.push(path.to_owned());
+            self.copied += 1;
+        }
+        Ok(())
+    }
 }
 
 fn occupied(path: &Path, why: &str) -> Error {

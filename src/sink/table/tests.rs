@@ -44,6 +44,23 @@ fn marked(ids: std::ops::Range<i64>, mark: i64) -> RecordBatch {
 /// What somebody else does to a path.
 type Deed = fn(&Path);
 
+/// Rows, their schema, and the key that sorts them.
+type Rows<'a> = (&'a [RecordBatch], &'a SchemaRef, &'a [String]);
+
+/// Calls `publish` with a publication of a table without partitions.
+fn whole(
+    (rows, schema, key): Rows<'_>,
+    meta: &TableMeta,
+    publish: impl FnOnce(&Publication<'_>) -> Result<Published<TableVersion>>,
+) -> Result<TableVersion> {
+    let partitions = [unpartitioned(rows.to_vec())];
+    match publish(&Publication { schema, key, partition_by: &[], meta, partitions: &partitions, scope: Scope::Whole })?
+    {
+        Published::Version(version) => Ok(version),
+        Published::WholeNeeded => panic!("it was the whole table"),
+    }
+}
+
 struct Table {
     home: TempDir,
     store: TableStore,
@@ -187,11 +204,9 @@ fn a_reader_between_any_two_steps_sees_one_whole_version() {
     for epoch in 1..=6u64 {
         let mark = i64::try_from(epoch).expect("small");
         let batch = marked(0..100 * mark, mark);
-        let published = store.publish_observed(
-            (std::slice::from_ref(&batch), &batch.schema(), &["id".to_owned()]),
-            &meta(epoch),
-            mark * 6 * MINUTE,
-            &mut |step| {
+        let rows: Rows<'_> = (std::slice::from_ref(&batch), &batch.schema(), &["id".to_owned()]);
+        let published = whole(rows, &meta(epoch), |publication| {
+            store.publish_observed(publication, mark * 6 * MINUTE, &mut |step| {
                 if step == Step::Current {
                     expected = vec![mark];
                 }
@@ -204,8 +219,8 @@ fn a_reader_between_any_two_steps_sees_one_whole_version() {
                 );
                 steps += 1;
                 Ok(())
-            },
-        );
+            })
+        });
         published.expect("published");
     }
     assert!(steps > 40, "{steps}");
@@ -232,16 +247,14 @@ fn check_death(death: usize) -> bool {
     table.publish(&marked(0..300, 1), 1, 0).expect("published");
     let (mut done, mut was_current) = (0, false);
     let batch = marked(0..310, 2);
-    let published = table.store.attempt(
-        (std::slice::from_ref(&batch), &batch.schema(), &["id".to_owned()]),
-        &meta(2),
-        MINUTE,
-        &mut |step| {
-            was_current |= step == Step::Current;
-            done += 1;
-            if done == death { Err(Error::internal("dead")) } else { Ok(()) }
-        },
-    );
+    let published =
+        whole((std::slice::from_ref(&batch), &batch.schema(), &["id".to_owned()]), &meta(2), |publication| {
+            table.store.attempt(publication, MINUTE, &mut |step| {
+                was_current |= step == Step::Current;
+                done += 1;
+                if done == death { Err(Error::internal("dead")) } else { Ok(()) }
+            })
+        });
     if published.is_ok() {
         return false;
     }
@@ -278,18 +291,16 @@ fn a_failed_publication_gives_its_space_back_and_its_number_is_not_used_again() 
     let (link, batch) = (table.link(), marked(0..10, 2));
     let target = fs::read_link(&link).expect("a link");
     for occupied_after in [Step::Begun, Step::FileWritten, Step::LinkMade] {
-        let published = table.store.publish_observed(
-            (std::slice::from_ref(&batch), &batch.schema(), &["id".to_owned()]),
-            &meta(2),
-            0,
-            &mut |step| {
-                if step == occupied_after {
-                    fs::remove_file(&link).expect("removed");
-                    fs::write(&link, "foreign").expect("written");
-                }
-                Ok(())
-            },
-        );
+        let published =
+            whole((std::slice::from_ref(&batch), &batch.schema(), &["id".to_owned()]), &meta(2), |publication| {
+                table.store.publish_observed(publication, 0, &mut |step| {
+                    if step == occupied_after {
+                        fs::remove_file(&link).expect("removed");
+                        fs::write(&link, "foreign").expect("written");
+                    }
+                    Ok(())
+                })
+            });
         assert_eq!(published.expect_err("occupied").kind(), ErrorKind::Definition, "{occupied_after:?}");
         assert_eq!(fs::read(&link).expect("still there"), b"foreign", "{occupied_after:?}");
         let is_leftover = |name: &String| name.ends_with("-partial") || name.ends_with("-link");
@@ -307,20 +318,18 @@ fn a_number_is_not_used_again_by_the_writer_that_lost_its_directory() {
     let versions = table.home.path().join(".versions").join(PATH);
     let batch = marked(0..10, 2);
     for (step, lost) in [(Step::FileWritten, "00000002-partial"), (Step::LinkMade, "00000003-link")] {
-        let published = table.store.publish_observed(
-            (std::slice::from_ref(&batch), &batch.schema(), &["id".to_owned()]),
-            &meta(2),
-            0,
-            &mut |now| {
-                let lost = versions.join(lost);
-                match (now == step, lost.is_dir()) {
-                    (false, _) => {}
-                    (true, true) => fs::remove_dir_all(lost).expect("removed"),
-                    (true, false) => fs::remove_file(lost).expect("removed"),
-                }
-                Ok(())
-            },
-        );
+        let published =
+            whole((std::slice::from_ref(&batch), &batch.schema(), &["id".to_owned()]), &meta(2), |publication| {
+                table.store.publish_observed(publication, 0, &mut |now| {
+                    let lost = versions.join(lost);
+                    match (now == step, lost.is_dir()) {
+                        (false, _) => {}
+                        (true, true) => fs::remove_dir_all(lost).expect("removed"),
+                        (true, false) => fs::remove_file(lost).expect("removed"),
+                    }
+                    Ok(())
+                })
+            });
         assert_eq!(published.expect_err(lost).kind(), ErrorKind::Unavailable, "{lost}");
         assert_eq!(table.versions().len(), 1, "{lost}: {:?}", table.versions());
         assert_eq!(seen(&table.link()).1, [1], "{lost}");
