@@ -106,6 +106,10 @@ impl Compiler<'_> {
             self.value_problem(word, &message, "is not a path below `--home`", help);
             return None;
         };
+        if let Some(every) = file.every.as_ref().filter(|every| every.value == 0) {
+            let help = "every epoch would write the table anew; leave `every` out for `5s`, or write a longer time";
+            self.report().problem(&every.span, "`every` can't be zero", help);
+        }
         Some(SinkTarget::Parquet { path, every: file.every.as_ref().map_or(TABLE_EVERY, duration) })
     }
 
