@@ -6,9 +6,10 @@ pub mod jetstream;
 pub mod server;
 mod delivery;
 mod feed;
+mod stream_settings;
 mod stream_state;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt};
 
 use crate::error::Result;
 use crate::types::{Micros, RawMessage, Sequence};
@@ -37,8 +38,18 @@ pub trait Source: Send {
     /// The first sequence after everything that the input holds now.
     fn end(&mut self) -> BoxFuture<'_, Result<Sequence>>;
 
+    /// The same as far as it is known without asking, for lag figures only; never too far.
+    fn known_end(&self) -> Option<Sequence> {
+        None
+    }
+
     /// Tells the input that everything before `next` is taken care of, for its own lag figures only.
     fn acknowledge(&mut self, next: Sequence) -> BoxFuture<'_, Result<()>>;
+
+    /// Gives back what reading took of the input's own resources, as far as that is quick. Nothing is read after it.
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        futures::future::ready(()).boxed()
+    }
 
     /// Identifies what is read, so that a restart can tell that it is still the same: a stream's creation time, a
     /// file's path, size and digest.

@@ -37,7 +37,7 @@ const ALL_BEFORE_CLI: &[&str] =
     &["definition", "plan", "state", "circuit", "store", "source", "decode", "batch", "sink", "checkpoint", "runtime"];
 
 /// The files that talk to NATS, files, processes and terminals; a folder stands for all files below it.
-const EDGES: [&str; 17] = [
+const EDGES: [&str; 19] = [
     "main.rs",
     "cli/",
     "runtime/driver.rs",
@@ -46,11 +46,13 @@ const EDGES: [&str; 17] = [
     "definition/load.rs",
     "store.rs",
     "source/connect.rs",
+    "source/connect/",
     "source/feed.rs",
     "source/file.rs",
     "source/file/",
     "source/jetstream.rs",
     "source/server.rs",
+    "source/stream_settings.rs",
     "source/stream_state.rs",
     "sink/change_stream.rs",
     "sink/change_target.rs",
