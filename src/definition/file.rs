@@ -19,6 +19,7 @@ pub(crate) struct PipelineFile {
     pub(crate) name: Option<Word>,
     pub(crate) about: About,
     pub(crate) clock: Option<Placed<Clock>>,
+    pub(crate) nats: Option<NatsFile>,
     pub(crate) sources: Vec<Named<SourceFile>>,
     pub(crate) jobs: Vec<Named<JobFile>>,
     pub(crate) sinks: Vec<SinkFile>,
@@ -32,6 +33,25 @@ pub(crate) struct About {
     pub(crate) owner: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) slo: Option<String>,
+}
+
+#[derive(Debug)]
+pub(crate) struct NatsFile {
+    pub(crate) url: Option<Word>,
+    pub(crate) credentials: Option<Word>,
+    pub(crate) nkey: Option<Word>,
+    pub(crate) token: Option<Word>,
+    pub(crate) user: Option<Word>,
+    pub(crate) password: Option<Word>,
+    pub(crate) tls: Option<TlsFile>,
+}
+
+#[derive(Debug)]
+pub(crate) struct TlsFile {
+    pub(crate) ca: Option<Word>,
+    pub(crate) certificate: Option<Word>,
+    pub(crate) key: Option<Word>,
+    pub(crate) first: Option<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -114,6 +134,7 @@ impl PipelineFile {
             name: fields.word("pipeline", report),
             about: About::read(&fields, report),
             clock: fields.choice("clock", CLOCKS, &[Clock::Broker, Clock::EventTime], report),
+            nats: fields.get("nats").and_then(|node| NatsFile::read(node, report)),
             sources: fields.named("sources", &grammar::SOURCE, report, SourceFile::read),
             jobs: fields.named("jobs", &grammar::JOB, report, JobFile::read),
             sinks: fields.many("sinks", &grammar::SINK, report, SinkFile::read),
@@ -127,6 +148,33 @@ impl About {
     fn read(fields: &Fields<'_>, report: &mut Report<'_>) -> Self {
         let mut text = |name| fields.word(name, report).map(|word| word.value.value);
         Self { owner: text("owner"), description: text("description"), slo: text("slo") }
+    }
+}
+
+impl NatsFile {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let fields = Fields::open(node, &grammar::NATS, &node.span, report)?;
+        Some(Self {
+            url: fields.secret("url", report),
+            credentials: fields.word("credentials", report),
+            nkey: fields.word("nkey", report),
+            token: fields.secret("token", report),
+            user: fields.word("user", report),
+            password: fields.secret("password", report),
+            tls: fields.get("tls").and_then(|node| TlsFile::read(node, report)),
+        })
+    }
+}
+
+impl TlsFile {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let fields = Fields::open(node, &grammar::TLS, &node.span, report)?;
+        Some(Self {
+            ca: fields.word("ca", report),
+            certificate: fields.word("certificate", report),
+            key: fields.word("key", report),
+            first: fields.boolean("first", report),
+        })
     }
 }
 

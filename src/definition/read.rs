@@ -107,6 +107,19 @@ impl Report<'_> {
         None
     }
 
+    /// `true` or `false`.
+    pub(crate) fn boolean(&mut self, node: &Node, what: &str) -> Option<bool> {
+        match &node.content {
+            Content::Boolean(value) => Some(*value),
+            Content::Text(text) if text.is_expanded() && text.value == "true" => Some(true),
+            Content::Text(text) if text.is_expanded() && text.value == "false" => Some(false),
+            _ => {
+                self.mismatch(node, what, "`true` or `false`", "write `true` or `false`, without quotes");
+                None
+            }
+        }
+    }
+
     /// One of some words; its index.
     pub(crate) fn choice(&mut self, node: &Node, what: &str, choices: &[&str]) -> Option<usize> {
         let Content::Text(text) = &node.content else {

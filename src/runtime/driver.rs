@@ -10,15 +10,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, select_all};
+use futures::future::{BoxFuture, join_all, select_all};
 
 use crate::batch::{OpenBatch, Supply};
 use crate::checkpoint::{EpochLog, EpochRecord, HomeLock, InputRange};
 use crate::decode::Format;
-use crate::definition::pipeline::{Clock, Input, Pipeline, SinkTarget};
+use crate::definition::pipeline::{Clock, Input, NatsSettings, Pipeline, SinkTarget};
 use crate::diagnostic::Diagnostics;
 use crate::error::{Error, ErrorKind, Result};
-use crate::source::connect::connect;
+use crate::source::connect::{Broker, connect_with};
 use crate::source::{Read, ReadLimit, Rest};
 use crate::types::{Epoch, Micros};
 
@@ -33,8 +33,8 @@ use super::socket::{Responder, listen};
 pub struct RunOptions {
     /// Everything that is written lies under it.
     pub home: PathBuf,
-    /// The broker, for pipelines that use one.
-    pub nats: String,
+    /// How to reach the broker, for pipelines that use one.
+    pub nats: NatsSettings,
     /// Process what is there, then end.
     pub until_caught_up: bool,
     /// Whether change streams are published to.
@@ -76,8 +76,9 @@ pub async fn run(
     stop: BoxFuture<'static, ()>,
 ) -> Result<StatusReport, RunFailure> {
     let directory = state_directory(&options.home, &pipeline.name);
-    let broker = if needs_broker(&pipeline, options.publish) { Some(connect(&options.nats).await?) } else { None };
-    let mut inputs = open_inputs(&pipeline, broker.as_ref()).await?;
+    let broker = if needs_broker(&pipeline, options.publish) { Some(connect_with(&options.nats).await?) } else { None };
+    let told = |error: Error| explained(broker.as_ref(), error);
+    let mut inputs = open_inputs(&pipeline, broker.as_ref()).await.map_err(told)?;
     let formats: Vec<Format> = inputs.iter().map(|input| input.format.clone()).collect();
     let engine = Engine::new(Arc::clone(&pipeline), &formats).await?;
     let jobs = engine.circuit().jobs().to_vec();
@@ -85,7 +86,7 @@ pub async fn run(
     let lock = HomeLock::take(&directory)?;
     let (log, records) = EpochLog::open(&directory)?;
     let changes = match &broker {
-        Some(broker) if options.publish => outlets::open_changes(&pipeline, &jobs, broker).await?,
+        Some(broker) if options.publish => outlets::open_changes(&pipeline, &jobs, broker).await.map_err(told)?,
         _ => Vec::new(),
     };
     for input in &mut inputs {
@@ -99,12 +100,25 @@ pub async fn run(
     });
     let listening = listen(&directory, Arc::clone(&shared) as Arc<dyn Responder>)?;
     let stop = stop.shared();
-    let mut driver =
-        Driver { pipeline, directory, inputs, shared, changes, tables, log, options, stop, published: false };
+    let mut driver = Driver {
+        broker,
+        pipeline,
+        directory,
+        inputs,
+        shared,
+        changes,
+        tables,
+        log,
+        options,
+        stop,
+        published: false,
+        warned: None,
+    };
     let finished = driver.drive(records).await;
+    join_all(driver.inputs.iter_mut().map(|input| input.source.close())).await;
     drop(listening);
     drop(lock);
-    finished?;
+    finished.map_err(|error| explained(driver.broker.as_ref(), error))?;
     Ok(driver.shared.status(false))
 }
 
@@ -113,10 +127,19 @@ fn needs_broker(pipeline: &Pipeline, publish: bool) -> bool {
     streams || (publish && pipeline.sinks.iter().any(|sink| matches!(sink.target, SinkTarget::JetStream { .. })))
 }
 
+/// An error with what NATS complained about meanwhile.
+fn explained(broker: Option<&Broker>, error: Error) -> Error {
+    match broker {
+        Some(broker) => broker.explained(error),
+        None => error,
+    }
+}
+
 /// Resolves when the process is asked to end; any number of waits share it.
 type Stop = futures::future::Shared<BoxFuture<'static, ()>>;
 
 struct Driver {
+    broker: Option<Broker>,
     pipeline: Arc<Pipeline>,
     directory: PathBuf,
     inputs: Vec<InputState>,
@@ -129,6 +152,8 @@ struct Driver {
     stop: Stop,
     /// Whether the change streams stand where the tables stand.
     published: bool,
+    /// What was said last of the environment, and when.
+    warned: Option<(String, Instant)>,
 }
 
 impl Driver {
@@ -143,6 +168,7 @@ impl Driver {
         for input in &mut self.inputs {
             input.goal = input.source.end().await?;
         }
+        self.note_progress();
         let fresh = self.is_fresh()?;
         if fresh {
             self.reconcile().await?;
@@ -395,12 +421,18 @@ impl Driver {
     }
 
     /// A broken environment stops progress, says so, and is tried again; a run that is to end gives up.
-    async fn wait_out(&self, error: Error) -> Result<()> {
+    async fn wait_out(&mut self, error: Error) -> Result<()> {
+        let error = explained(self.broker.as_ref(), error);
         if error.kind() != ErrorKind::Unavailable || self.options.until_caught_up || self.stopped() {
             return Err(error);
         }
-        tracing::warn!(cause = %error.chain(), "waiting for the environment");
-        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(error.chain());
+        let cause = error.chain();
+        let said = |(text, at): &(String, Instant)| *text == cause && now().duration_since(*at) < WARN_AGAIN_AFTER;
+        if !self.warned.as_ref().is_some_and(said) {
+            tracing::warn!(cause, "waiting for the environment");
+            self.warned = Some((cause.clone(), now()));
+        }
+        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
         futures::future::select(self.stop.clone(), tokio::time::sleep(RETRY_EVERY).boxed()).await;
         Ok(())
     }
@@ -468,7 +500,7 @@ impl Driver {
             source: input.name.to_string(),
             upsert: input.upsert,
             next: input.position(),
-            end: (input.goal > 0).then_some(input.goal.max(input.position())),
+            end: input.known_end(),
             counts,
         });
         *self.shared.positions.lock().unwrap_or_else(PoisonError::into_inner) = reports.collect();
@@ -492,5 +524,7 @@ fn wall_clock() -> Micros {
 const TICK_EVERY: Duration = Duration::from_secs(1);
 /// How long the loop waits for rows before it looks after clocks and tables.
 const IDLE_WAIT: Duration = Duration::from_millis(200);
+/// How long the same trouble is not logged again.
+const WARN_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// How long a broken environment is left alone before it is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);

@@ -130,6 +130,12 @@ impl InputState {
         if self.next == 0 { self.source.position().unwrap_or(1) } else { self.next }
     }
 
+    /// The first sequence after everything that the input is known to hold; none while nothing is known.
+    pub(super) fn known_end(&self) -> Option<Sequence> {
+        let goal = (self.goal > 0).then_some(self.goal);
+        goal.max(self.source.known_end()).map(|end| end.max(self.position()))
+    }
+
     /// An upsert source that has not been read to the end that it had at the start.
     pub(super) fn lags_as_master_data(&self) -> bool {
         self.upsert && !self.ended && (self.file || self.next < self.goal)
