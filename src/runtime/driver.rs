@@ -19,6 +19,7 @@ use crate::definition::pipeline::{Clock, Input, NatsSettings, Pipeline, SinkTarg
 use crate::diagnostic::Diagnostics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::connect::{Broker, connect_with};
+use crate::source::repeats::Repeats;
 use crate::source::{Read, ReadLimit, Rest};
 use crate::types::{Epoch, Micros};
 
@@ -112,7 +113,7 @@ pub async fn run(
         options,
         stop,
         published: false,
-        warned: None,
+        warned: Repeats::default(),
     };
     let finished = driver.drive(records).await;
     join_all(driver.inputs.iter_mut().map(|input| input.source.close())).await;
@@ -152,8 +153,8 @@ struct Driver {
     stop: Stop,
     /// Whether the change streams stand where the tables stand.
     published: bool,
-    /// What was said last of the environment, and when.
-    warned: Option<(String, Instant)>,
+    /// What was said of the environment a short while ago.
+    warned: Repeats,
 }
 
 impl Driver {
@@ -198,6 +199,7 @@ impl Driver {
                 quiet_since = now();
                 self.live_epoch(gathered, None, false).await?;
             } else {
+                self.trouble_is_over();
                 self.tick(quiet_since).await?;
             }
             self.write_due_tables().await?;
@@ -427,14 +429,20 @@ impl Driver {
             return Err(error);
         }
         let cause = error.chain();
-        let said = |(text, at): &(String, Instant)| *text == cause && now().duration_since(*at) < WARN_AGAIN_AFTER;
-        if !self.warned.as_ref().is_some_and(said) {
-            tracing::warn!(cause, "waiting for the environment");
-            self.warned = Some((cause.clone(), now()));
+        if let Some(times) = self.warned.due(&cause, now()) {
+            tracing::warn!(cause, times, "waiting for the environment");
         }
         *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
         futures::future::select(self.stop.clone(), tokio::time::sleep(RETRY_EVERY).boxed()).await;
         Ok(())
+    }
+
+    /// Every source was asked, and answered.
+    fn trouble_is_over(&mut self) {
+        let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if trouble.is_some() {
+            tracing::info!("the environment is back");
+        }
     }
 
     /// The last epoch of a finite run: sources without rows count as idle, and `--watermark` closes the history.
@@ -524,7 +532,5 @@ fn wall_clock() -> Micros {
 const TICK_EVERY: Duration = Duration::from_secs(1);
 /// How long the loop waits for rows before it looks after clocks and tables.
 const IDLE_WAIT: Duration = Duration::from_millis(200);
-/// How long the same trouble is not logged again.
-const WARN_AGAIN_AFTER: Duration = Duration::from_secs(60);
 /// How long a broken environment is left alone before it is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);

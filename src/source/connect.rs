@@ -22,6 +22,7 @@ use tokio::sync::watch;
 
 pub use self::options::DEFAULT_URL;
 use self::options::{Prepared, Shown, prepare};
+use super::repeats::Repeats;
 use crate::definition::pipeline::NatsSettings;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -148,7 +149,12 @@ impl Events {
                 self.complain(text, |error, times| tracing::error!(error, times, "NATS refuses"));
             }
             Event::Closed => tracing::debug!("the connection to NATS is closed"),
-            Event::SlowConsumer(_) | Event::ClientError(_) => {
+            Event::ClientError(error) => {
+                self.complain(format!("connecting again fails: {error}"), |text, times| {
+                    tracing::warn!(times, "NATS: {text}");
+                });
+            }
+            Event::SlowConsumer(_) => {
                 self.complain(event.to_string(), |event, times| {
                     tracing::warn!(event, times, "the connection to NATS complains");
                 });
@@ -165,32 +171,6 @@ impl Events {
             log(&text, times);
         }
         *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, text));
-    }
-}
-
-/// What was logged a short while ago, so that it is not logged again.
-#[derive(Debug, Default)]
-struct Repeats {
-    /// Each text, when it was logged last, and how often it came since then.
-    known: Vec<(String, Instant, u64)>,
-}
-
-impl Repeats {
-    /// How often a text came since it was logged last, this time included; none: it is not due yet.
-    fn due(&mut self, text: &str, now: Instant) -> Option<u64> {
-        if let Some((_, logged, times)) = self.known.iter_mut().find(|(known, ..)| known == text) {
-            *times += 1;
-            if now.duration_since(*logged) < LOG_AGAIN_AFTER {
-                return None;
-            }
-            *logged = now;
-            return Some(std::mem::take(times));
-        }
-        if self.known.len() == TEXTS_KNOWN_MAX {
-            self.known.remove(0);
-        }
-        self.known.push((text.to_owned(), now, 0));
-        Some(1)
     }
 }
 
@@ -221,10 +201,6 @@ const SUBSCRIPTION_MESSAGES_MAX: usize = 65_536;
 const CONNECT_WITHIN: Duration = Duration::from_secs(5);
 /// How long a request may wait for its answer.
 const REQUEST_WITHIN: Duration = Duration::from_secs(5);
-/// How long the same complaint is not logged again.
-const LOG_AGAIN_AFTER: Duration = Duration::from_secs(60);
-/// How many complaints are told apart.
-const TEXTS_KNOWN_MAX: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -242,23 +218,5 @@ mod tests {
         ] {
             assert_eq!(redacted(url), shown);
         }
-    }
-
-    #[test]
-    fn the_same_complaint_is_logged_once_a_minute_with_how_often_it_came() {
-        let start = Instant::now();
-        let mut repeats = Repeats::default();
-        let mut at = |seconds: u64, text: &str| repeats.due(text, start + Duration::from_secs(seconds));
-        assert_eq!(at(0, "lost"), Some(1));
-        assert_eq!(at(1, "refused"), Some(1));
-        assert_eq!(at(2, "lost"), None);
-        assert_eq!(at(59, "lost"), None);
-        assert_eq!(at(60, "lost"), Some(3));
-        assert_eq!(at(61, "lost"), None);
-        assert_eq!(at(62, "refused"), Some(1));
-        for other in 0..40 {
-            at(63, &other.to_string());
-        }
-        assert_eq!(at(64, "lost"), Some(1), "what is known is bounded");
     }
 }

@@ -6,6 +6,7 @@ pub mod jetstream;
 pub mod server;
 mod delivery;
 mod feed;
+pub(crate) mod repeats;
 mod stream_settings;
 mod stream_state;
 

@@ -1,5 +1,7 @@
 //! Every way to show a broker who is there, and what is said when the broker does not agree.
 
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
 use milepost::definition::pipeline::{NatsAuth, NatsSettings, NatsTls, Start};
 use milepost::error::{Error, ErrorKind};
 use milepost::source::connect::{Broker, connect_with};
@@ -118,6 +120,27 @@ async fn credentials_file_is_taken_and_one_that_expired_or_is_of_others_is_told_
 }
 
 #[tokio::test]
+async fn credentials_that_expire_while_they_are_used_are_named() {
+    let secrets = Secrets::new();
+    let operator = Operator::new();
+    let server = secrets.start(&operator.configuration()).await;
+    let soon = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs() + 2;
+    secrets.write("short.creds", &operator.credentials(&json!({ "exp": soon })));
+    let auth = NatsAuth::Credentials(secrets.named("short.creds"));
+    let since = Instant::now();
+    let broker = connect_with(&settings(&server.url(), Some(auth))).await.expect("they are good still");
+    let named = async {
+        loop {
+            match broker.complaint_since(since) {
+                Some(said) if said.contains("the user JWT of `short.creds` expired at ") => break,
+                _ => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    tokio::time::timeout(SOON, named).await.expect("the broker ends the connection");
+}
+
+#[tokio::test]
 async fn permission_that_is_denied_is_named_with_what_to_do() {
     let secrets = Secrets::new();
     let operator = Operator::new();
@@ -134,7 +157,7 @@ async fn permission_that_is_denied_is_named_with_what_to_do() {
             Err(error) => error,
             Ok(source) => {
                 let limit = ReadLimit { messages: 1, before: None, wait: SOON };
-                let mut source = source.with_patience(std::time::Duration::from_millis(100));
+                let mut source = source.with_patience(Duration::from_millis(100));
                 source.read(limit).await.err().unwrap_or_else(|| panic!("{file} may read"))
             }
         };
