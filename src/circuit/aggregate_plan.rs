@@ -45,9 +45,7 @@ pub(super) fn build(
     for &output in &plan.recomputed {
         let Some(call) = calls.get(output) else { continue };
         let reason = format!("`{}` is computed over its whole group", call.short());
-        if !compiler.recomputed.contains(&reason) {
-            compiler.recomputed.push(reason);
-        }
+        compiler.recompute(reason);
     }
     let text = description(groups, groups.len(), schema, &plan.recomputed);
     let texts = calls.into_iter().map(|call| call.text).collect();

@@ -4,24 +4,26 @@ use std::sync::Arc;
 
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{Column, DFSchema, DFSchemaRef, JoinType, NullEquality, TableReference};
+use datafusion::common::{Column, DFSchema, DFSchemaRef, TableReference};
 use datafusion::error::DataFusionError;
-use datafusion::logical_expr::logical_plan::{Join as JoinPlan, TableScan};
+use datafusion::logical_expr::logical_plan::TableScan;
 use datafusion::logical_expr::{
     Aggregate as AggregatePlan, Distinct, EmptyRelation, Expr, LogicalPlan, Union as UnionPlan, Values,
 };
 
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceText};
 use crate::plan::{PlannedJob, Refusal, Relation, TableSchemas, explain, nullable, table_name, watermark_comparison};
-use crate::state::{Arrangement, Delta, NullKeys, with_rows};
+use crate::state::{Delta, with_rows};
 
 use super::expression::{Compiled, row_schema};
-use super::join::{Join, Side};
 use super::key::WholeKeys;
 use super::map::{Map, Output};
 use super::temporal::{Comparison, Temporal};
 use super::union::Union;
-use super::{Circuit, Maintenance, Node, Operator, aggregate_plan};
+use super::{
+    Circuit, Maintenance, Node, Operator, aggregate_plan, grouping_sets, join_plan, scalar, top_plan, unnest,
+    window_plan,
+};
 
 /// A job inside a circuit.
 #[derive(Debug, Clone)]
@@ -127,7 +129,7 @@ pub(super) struct Compiler {
     tables: Vec<(Arc<str>, usize)>,
     job: Option<usize>,
     /// Why groups of the job are computed anew.
-    pub(super) recomputed: Vec<String>,
+    recomputed: Vec<String>,
 }
 
 /// A node, with the schema under which the expressions above see its rows.
@@ -216,20 +218,33 @@ impl Compiler {
             LogicalPlan::SubqueryAlias(alias) => self.build(&alias.input),
             LogicalPlan::TableScan(scan) => self.scan(scan),
             LogicalPlan::Union(union) => self.union(union),
-            LogicalPlan::Join(join) => self.join(join),
+            LogicalPlan::Join(join) => join_plan::build(self, join),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
-            LogicalPlan::Sort(sort) if sort.fetch.is_none() => self.build(&sort.input),
+            LogicalPlan::Sort(sort) => match sort.fetch {
+                None => self.build(&sort.input),
+                fetch => top_plan::slice(self, sort, 0, fetch),
+            },
+            LogicalPlan::Limit(limit) => top_plan::limit(self, limit),
+            LogicalPlan::Window(window) => window_plan::build(self, window),
+            LogicalPlan::Unnest(unnest) => unnest::build(self, unnest),
             LogicalPlan::EmptyRelation(empty) => self.constant_rows(empty),
             LogicalPlan::Values(values) => self.values(values),
             other => Err(refuse_node(other).into()),
         }
     }
 
-    /// An input together with flags for the comparisons with the watermark in `expressions`, which then read the flags.
-    fn input(&mut self, plan: &LogicalPlan, expressions: Vec<Expr>) -> Built<(Input, Vec<Expr>)> {
+    /// The rows of a plan as an input of `expressions`; see [`Compiler::prepared`].
+    pub(super) fn input(&mut self, plan: &LogicalPlan, expressions: Vec<Expr>) -> Built<(Input, Vec<Expr>)> {
         let node = self.build(plan)?;
         let input = Input { node, schema: Arc::clone(plan.schema()) };
+        self.prepared(input, expressions)
+    }
+
+    /// An input together with the values of the subqueries in `expressions`, then with flags for their comparisons with the
+    /// watermark; they read both as columns.
+    fn prepared(&mut self, input: Input, expressions: Vec<Expr>) -> Built<(Input, Vec<Expr>)> {
+        let (input, expressions) = scalar::joined(self, input, expressions)?;
         self.with_flags(input, expressions)
     }
 
@@ -275,11 +290,24 @@ impl Compiler {
     }
 
     fn filter(&mut self, plan: &LogicalPlan, predicate: &Expr) -> Built<usize> {
-        let (input, predicates) = self.input(plan, vec![predicate.clone()])?;
-        let Some(predicate) = predicates.first() else { return Ok(input.node) };
-        let predicate = Compiled::new(predicate, &input.schema)?;
-        let columns = (0..plan.schema().fields().len()).collect();
-        Ok(self.map(input.node, Some(predicate), Output::Columns(columns), row_schema(plan.schema())))
+        let node = self.build(plan)?;
+        let input = Input { node, schema: Arc::clone(plan.schema()) };
+        self.filter_behind(input, predicate.clone(), plan.schema())
+    }
+
+    /// The rows of an input that a predicate holds for; of their columns as many as `schema` has, from the first.
+    pub(super) fn filter_behind(&mut self, input: Input, predicate: Expr, schema: &DFSchema) -> Built<usize> {
+        let (input, predicates) = self.prepared(input, vec![predicate])?;
+        let compiled = predicates.first().map(|predicate| Compiled::new(predicate, &input.schema)).transpose()?;
+        let columns = (0..schema.fields().len()).collect();
+        Ok(self.map(input.node, compiled, Output::Columns(columns), row_schema(schema)))
+    }
+
+    /// Says why work for the job does not follow the rows that changed alone.
+    pub(super) fn recompute(&mut self, reason: String) {
+        if !self.recomputed.contains(&reason) {
+            self.recomputed.push(reason);
+        }
     }
 
     fn scan(&mut self, scan: &TableScan) -> Built<usize> {
@@ -304,88 +332,23 @@ impl Compiler {
         Ok(self.push(Box::new(operator), inputs, &schema))
     }
 
-    fn join(&mut self, join: &JoinPlan) -> Built<usize> {
-        if join.on.is_empty() {
-            return Err(refuse_join(join).into());
-        }
-        if join.null_aware {
-            return Err(Refusal::new(
-                "`NOT IN (SELECT …)` can't be kept up to date yet: one null would empty the result",
-                "write `NOT EXISTS (SELECT … WHERE …)`",
-                "not in|in",
-            )
-            .into());
-        }
-        let left = self.side(&join.left, join.on.iter().map(|(left, _)| left))?;
-        let right = self.side(&join.right, join.on.iter().map(|(_, right)| right))?;
-        let pairs = join.left.schema().join(join.right.schema())?;
-        let (condition, after) = self.join_condition(join, &pairs)?;
-        let nulls = match join.null_equality {
-            NullEquality::NullEqualsNothing => NullKeys::Distinct,
-            NullEquality::NullEqualsNull => NullKeys::Equal,
-        };
-        let arrange = |(input, key): &(Input, Vec<usize>), plan: &LogicalPlan| -> Built<Side> {
-            let rows = Arrangement::new(row_schema(&input.schema), key.clone(), nulls)?;
-            Ok(Side { rows, width: plan.schema().fields().len() })
-        };
-        let sides = [arrange(&left, &join.left)?, arrange(&right, &join.right)?];
-        let schema = row_schema(&join.schema);
-        let on: Vec<String> =
-            join.on.iter().map(|(l, r)| format!("{} = {}", l.human_display(), r.human_display())).collect();
-        let text = format!("{} join on {}", join.join_type.to_string().to_lowercase(), on.join(" and "));
-        let operator = Join::new(join.join_type, sides, condition, row_schema(&pairs), Arc::clone(&schema), text);
-        let node = self.push(Box::new(operator), vec![left.0.node, right.0.node], &schema);
-        match after {
-            None => Ok(node),
-            Some(predicate) => {
-                let input = Input { node, schema: Arc::clone(&join.schema) };
-                let (input, predicates) = self.with_flags(input, vec![predicate])?;
-                let compiled =
-                    predicates.first().map(|predicate| Compiled::new(predicate, &input.schema)).transpose()?;
-                let columns = (0..join.schema.fields().len()).collect();
-                Ok(self.map(input.node, compiled, Output::Columns(columns), row_schema(&join.schema)))
-            }
-        }
-    }
-
-    /// The join's further condition; one that mentions the watermark is a filter behind an inner join.
-    fn join_condition(&mut self, join: &JoinPlan, pairs: &DFSchema) -> Built<(Option<Compiled>, Option<Expr>)> {
-        let Some(condition) = &join.filter else { return Ok((None, None)) };
-        if !mentions_watermark(condition)? {
-            refuse_expression(condition)?;
-            return Ok((Some(Compiled::new(condition, pairs)?), None));
-        }
-        if join.join_type == JoinType::Inner {
-            return Ok((None, Some(condition.clone())));
-        }
-        Err(Refusal::new(
-            "`watermark()` in the ON of an outer join can't be kept up to date yet",
-            "compare with `watermark()` in a job or subquery of its own, and join its result",
-            "watermark",
-        )
-        .into())
-    }
-
-    /// One side of a join with its key as columns; computed keys are appended.
-    fn side<'a>(&mut self, plan: &LogicalPlan, keys: impl Iterator<Item = &'a Expr>) -> Built<(Input, Vec<usize>)> {
-        let (input, keys) = self.input(plan, keys.cloned().collect())?;
-        let known: Option<Vec<usize>> = keys.iter().map(|key| column_index(key, &input.schema)).collect();
-        if let Some(known) = known {
-            return Ok((input, known));
-        }
-        let width = input.schema.fields().len();
-        let named: Vec<(String, Expr)> =
-            keys.into_iter().enumerate().map(|(position, key)| (format!("__key_{position}"), key)).collect();
-        let key = (width..width + named.len()).collect();
-        Ok((self.append(&input, &named)?, key))
-    }
-
     fn aggregate(&mut self, aggregate: &AggregatePlan) -> Built<usize> {
+        if let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice() {
+            return grouping_sets::build(self, aggregate, sets);
+        }
         let groups = aggregate.group_expr.len();
         let all = aggregate.group_expr.iter().chain(&aggregate.aggr_expr).cloned().collect();
         let (input, mut expressions) = self.input(&aggregate.input, all)?;
         let calls = expressions.split_off(groups);
         aggregate_plan::build(self, &input, &expressions, &calls, &row_schema(&aggregate.schema))
+    }
+
+    /// Named aggregates over all rows of an input: always one row.
+    pub(super) fn aggregate_all(&mut self, input: &Input, calls: &[(String, Expr)]) -> Built<Input> {
+        let schema = Arc::new(extended(&DFSchema::empty(), &typed(&input.schema, calls)?)?);
+        let calls: Vec<Expr> = calls.iter().map(|(_, call)| call.clone()).collect();
+        let node = aggregate_plan::build(self, input, &[], &calls, &row_schema(&schema))?;
+        Ok(Input { node, schema })
     }
 
     fn distinct(&mut self, plan: &LogicalPlan) -> Built<usize> {
@@ -429,89 +392,26 @@ impl Compiler {
     }
 }
 
-/// Refuses a join without equalities, at the table that it joins.
-fn refuse_join(join: &JoinPlan) -> Refusal {
-    let of_subquery = matches!(
-        join.join_type,
-        JoinType::LeftSemi
-            | JoinType::RightSemi
-            | JoinType::LeftAnti
-            | JoinType::RightAnti
-            | JoinType::LeftMark
-            | JoinType::RightMark
-    );
-    if of_subquery {
-        return Refusal::new(
-            "this subquery shares no equality with the query around it, so it can't be kept up to date yet",
-            "relate the two by an equality in its WHERE, as in `b.key = a.key`",
-            "exists|in ( select|( select|join",
-        );
-    }
-    let mut words = String::new();
-    for name in join
-        .right
-        .schema()
-        .iter()
-        .filter_map(|(table, _)| table)
-        .take(1)
-        .map(TableReference::table)
-        .chain(scanned(&join.right))
-    {
-        words.push_str(&format!("join {name}|"));
-    }
-    Refusal::new(
-        "a join without an equality between its two sides can't be kept up to date yet",
-        "join on a column that both sides share; to join one row to all, give both sides a column `1 AS one`",
-        words + "join lateral|lateral|join|from",
-    )
-}
-
-/// The first table that a plan scans.
-fn scanned(plan: &LogicalPlan) -> Option<&str> {
-    match plan {
-        LogicalPlan::TableScan(scan) => Some(scan.table_name.table()),
-        other => other.inputs().into_iter().find_map(scanned),
-    }
-}
-
 fn refuse_node(plan: &LogicalPlan) -> Refusal {
     match plan {
-        LogicalPlan::Window(_) => Refusal::new(
-            "window functions can't be kept up to date yet",
-            "use GROUP BY with `first_value(… ORDER BY …)`, `min`, `max` or a join with the grouped rows",
-            "over",
-        ),
-        LogicalPlan::Limit(_) | LogicalPlan::Sort(_) => Refusal::new(
-            "LIMIT can't be kept up to date yet",
-            "leave it out of the job, and use it in a `query` over the job's table",
-            "limit|offset|fetch|top",
-        ),
-        LogicalPlan::Unnest(_) => {
-            Refusal::new("UNNEST can't be kept up to date yet", "let the source deliver one row an element", "unnest")
-        }
         LogicalPlan::RecursiveQuery(_) => Refusal::new(
             "recursive queries can't be kept up to date",
             "write the steps as jobs of their own",
             "recursive",
-        ),
-        LogicalPlan::Distinct(_) => Refusal::new(
-            "DISTINCT ON can't be kept up to date yet",
-            "use GROUP BY with `first_value(… ORDER BY …)`",
-            "distinct",
         ),
         other => Refusal::new(
             format!(
                 "`{}` can't be kept up to date",
                 other.display().to_string().split_whitespace().next().unwrap_or("this")
             ),
-            "write it with joins, filters, UNION ALL and GROUP BY",
+            "write it with joins, filters, aggregates, window functions and UNION ALL",
             "select",
         ),
     }
 }
 
 /// Refuses what an expression may not hold when it reaches an operator.
-fn refuse_expression(expression: &Expr) -> Built<()> {
+pub(super) fn refuse_expression(expression: &Expr) -> Built<()> {
     let mut refused: Option<Refusal> = None;
     expression.apply(|part| {
         refused = match part {
@@ -520,22 +420,14 @@ fn refuse_expression(expression: &Expr) -> Built<()> {
                 "write the value itself",
                 placeholder.id.clone(),
             )),
-            Expr::ScalarSubquery(_) => Some(Refusal::new(
-                "a subquery as a value can't be kept up to date yet",
-                "join the subquery's rows instead; to join one row to all, give both sides a column `1 AS one`",
-                "( select|select",
-            )),
-            Expr::Exists(_) | Expr::InSubquery(_) | Expr::SetComparison(_) | Expr::OuterReferenceColumn(..) => {
-                Some(Refusal::new(
-                    "this subquery can't be turned into a join",
-                    "relate it to the outer query by equalities in its WHERE, or write the join",
-                    "exists|in ( select|( select|select",
-                ))
-            }
-            Expr::GroupingSet(_) => Some(Refusal::new(
-                "GROUPING SETS, CUBE and ROLLUP can't be kept up to date yet",
-                "write one SELECT a grouping, with UNION ALL between them",
-                "grouping sets|rollup|cube|group by",
+            Expr::ScalarSubquery(_)
+            | Expr::Exists(_)
+            | Expr::InSubquery(_)
+            | Expr::SetComparison(_)
+            | Expr::OuterReferenceColumn(..) => Some(Refusal::new(
+                "this subquery can't be turned into a join",
+                "relate it to the outer query by equalities in its WHERE, or write the join",
+                "exists|in ( select|( select|select",
             )),
             _ => None,
         };
@@ -544,7 +436,7 @@ fn refuse_expression(expression: &Expr) -> Built<()> {
     refused.map_or(Ok(()), |refusal| Err(refusal.into()))
 }
 
-fn mentions_watermark(expression: &Expr) -> Result<bool, DataFusionError> {
+pub(super) fn mentions_watermark(expression: &Expr) -> Result<bool, DataFusionError> {
     expression.exists(|part| Ok(watermark_comparison(part).is_some()))
 }
 

@@ -4,12 +4,13 @@
 //! each value once.
 
 use arrow::array::{ArrayRef, UInt32Array};
-use arrow::compute::take_record_batch;
 use arrow::datatypes::DataType;
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
 use datafusion::error::{DataFusionError, Result};
 use hashbrown::{HashMap, HashSet};
+
+use crate::state::take_rows;
 
 use super::aggregate::{Accumulate, Failures};
 use super::sums::Inputs;
@@ -85,7 +86,7 @@ impl Accumulate for Distinct {
             }
         }
         let of: Vec<u32> = rows.iter().map(|&row| groups[row as usize]).collect();
-        self.behind.update(&of, &changes, &take_record_batch(input, &UInt32Array::from(rows))?)
+        self.behind.update(&of, &changes, &take_rows(input, &UInt32Array::from(rows))?)
     }
 
     fn evaluate(&self, groups: &[u32], failures: &mut Failures) -> Result<Vec<(usize, ArrayRef)>> {

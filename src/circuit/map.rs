@@ -1,6 +1,9 @@
 //! Filter and projection: applied to the delta's rows, weights kept. Δσ(R) = σ(ΔR), Δπ(R) = π(ΔR).
 
+use std::sync::Arc;
+
 use arrow::datatypes::SchemaRef;
+use datafusion::common::ScalarValue;
 use datafusion::common::cast::as_boolean_array;
 use datafusion::error::Result;
 
@@ -22,10 +25,20 @@ pub(crate) enum Output {
     Columns(Vec<usize>),
     /// The values of expressions.
     Expressions(Vec<Compiled>),
+    /// Some of its columns, and the same values in every row.
+    Placed(Vec<Place>),
     /// All its columns, then the values of expressions.
     Append(Vec<Compiled>),
     /// One row of constants, at the first step, whatever the input.
     Constant(Delta),
+}
+
+/// A column of [`Output::Placed`].
+pub(crate) enum Place {
+    /// The input's column.
+    Column(usize),
+    /// A value.
+    Value(ScalarValue),
 }
 
 impl Operator for Map {
@@ -43,6 +56,13 @@ impl Operator for Map {
             Output::Expressions(expressions) => {
                 let (kept, values) = evaluate_all(expressions, &passed, context)?;
                 with_columns(&self.schema, values, &kept)?
+            }
+            Output::Placed(places) => {
+                let column = |place: &Place| match place {
+                    Place::Column(column) => Ok(Arc::clone(passed.batch().column(*column))),
+                    Place::Value(value) => value.to_array_of_size(passed.len()),
+                };
+                with_columns(&self.schema, places.iter().map(column).collect::<Result<_>>()?, &passed)?
             }
             Output::Append(expressions) => {
                 let (kept, values) = evaluate_all(expressions, &passed, context)?;

@@ -6,18 +6,28 @@
 
 mod aggregate;
 mod aggregate_plan;
+mod columns;
 mod compile;
 mod distinct;
 mod expression;
+mod grouping_sets;
 mod intake;
 mod join;
+mod join_plan;
 mod key;
 mod map;
 mod ordered;
+mod scalar;
+mod single;
 mod sums;
 mod temporal;
+mod top;
+mod top_plan;
 mod union;
+mod unnest;
 mod upsert;
+mod window;
+mod window_plan;
 
 use datafusion::error::Result;
 

@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, ListArray, UInt32Array};
 use arrow::buffer::OffsetBuffer;
-use arrow::compute::{cast, concat, take};
-use arrow::datatypes::{DataType, Decimal128Type, Field, FieldRef, Int64Type, UInt64Type};
+use arrow::compute::{concat, take};
+use arrow::datatypes::{DataType, Field, FieldRef};
 use arrow::row::{RowConverter, SortField};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
@@ -29,9 +29,10 @@ use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::{AggregateOrderSensitivity, format_state_name};
 use datafusion::logical_expr::{
     Accumulator, Aggregate, AggregateUDF, AggregateUDFImpl, Documentation, Expr, ExprSchemable, LogicalPlan, Signature,
-    Volatility,
 };
 use datafusion::optimizer::AnalyzerRule;
+
+use super::exact::ExactMean;
 
 /// The analyzer rule; it runs after types are coerced.
 #[derive(Debug)]
@@ -112,7 +113,7 @@ fn wrapped(inner: Arc<AggregateUDF>) -> Arc<AggregateUDF> {
 }
 
 /// The integer that a double is nothing but.
-fn widened<'a>(argument: &'a Expr, input: &DFSchema) -> Option<&'a Expr> {
+pub(super) fn widened<'a>(argument: &'a Expr, input: &DFSchema) -> Option<&'a Expr> {
     match argument {
         Expr::Alias(alias) => widened(&alias.expr, input),
         Expr::Cast(cast) => cast.expr.get_type(input).is_ok_and(|kind| kind.is_integer()).then_some(&*cast.expr),
@@ -311,93 +312,3 @@ impl Accumulator for Sorted {
 fn list_type(item: &DataType) -> DataType {
     DataType::List(Arc::new(Field::new_list_field(item.clone(), true)))
 }
-
-/// `avg` of integers: the exact sum by the count.
-#[derive(Debug, PartialEq, Eq, Hash)]
-struct ExactMean {
-    signature: Signature,
-}
-
-impl ExactMean {
-    fn new() -> Self {
-        Self { signature: Signature::any(1, Volatility::Immutable) }
-    }
-}
-
-impl AggregateUDFImpl for ExactMean {
-    fn name(&self) -> &str {
-        "avg"
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _: &[DataType]) -> Result<DataType> {
-        Ok(DataType::Float64)
-    }
-
-    fn order_sensitivity(&self) -> AggregateOrderSensitivity {
-        AggregateOrderSensitivity::Insensitive
-    }
-
-    fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        let field = |name: &str, kind: DataType| Arc::new(Field::new(format_state_name(args.name, name), kind, false));
-        Ok(vec![field("count", DataType::Int64), field("sum", SUM_TYPE)])
-    }
-
-    fn accumulator(&self, _: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        Ok(Box::new(MeanAccumulator { count: 0, sum: 0 }))
-    }
-}
-
-/// 128 bits hold the sum of more integers than there can be rows.
-#[derive(Debug)]
-struct MeanAccumulator {
-    count: i64,
-    sum: i128,
-}
-
-impl Accumulator for MeanAccumulator {
-    fn update_batch(&mut self, values: &[ArrayRef]) -> Result<()> {
-        let Some(values) = values.first() else { return Ok(()) };
-        if values.data_type().is_unsigned_integer() {
-            let wide = cast(values, &DataType::UInt64)?;
-            self.sum += wide.as_primitive::<UInt64Type>().iter().flatten().map(i128::from).sum::<i128>();
-        } else {
-            let wide = cast(values, &DataType::Int64)?;
-            self.sum += wide.as_primitive::<Int64Type>().iter().flatten().map(i128::from).sum::<i128>();
-        }
-        self.count += i64::try_from(values.len() - values.logical_null_count()).unwrap_or(i64::MAX);
-        Ok(())
-    }
-
-    fn evaluate(&mut self) -> Result<ScalarValue> {
-        Ok(ScalarValue::Float64(exact_mean(self.sum, self.count)))
-    }
-
-    fn size(&self) -> usize {
-        size_of_val(self)
-    }
-
-    fn state(&mut self) -> Result<Vec<ScalarValue>> {
-        Ok(vec![ScalarValue::Int64(Some(self.count)), ScalarValue::Decimal128(Some(self.sum), 38, 0)])
-    }
-
-    fn merge_batch(&mut self, states: &[ArrayRef]) -> Result<()> {
-        let [counts, sums] = states else {
-            return Err(DataFusionError::Internal("the state of a mean is a count and a sum".to_owned()));
-        };
-        self.count += counts.as_primitive::<Int64Type>().iter().flatten().sum::<i64>();
-        self.sum += sums.as_primitive::<Decimal128Type>().iter().flatten().sum::<i128>();
-        Ok(())
-    }
-}
-
-/// The mean of integers as a double; none of no values.
-#[expect(clippy::cast_precision_loss, reason = "the mean of integers is a double")]
-pub(crate) fn exact_mean(sum: i128, count: i64) -> Option<f64> {
-    (count != 0).then(|| sum as f64 / count as f64)
-}
-
-const SUM_TYPE: DataType = DataType::Decimal128(38, 0);

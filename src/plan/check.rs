@@ -10,20 +10,16 @@ use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Volat
 use super::place::Refusal;
 use super::ties::ORDER_SENSITIVE;
 use super::watermark::{WATERMARK_FUNCTION, is_watermark};
+use super::windows;
 
 /// Every refusal in the plan, subqueries included; empty if the plan may be compiled.
 pub(super) fn refusals(plan: &LogicalPlan) -> Result<Vec<Refusal>> {
     let mut found = Vec::new();
     plan.apply_with_subqueries(|node| {
-        if matches!(node, LogicalPlan::Distinct(Distinct::On(_))) {
-            found.push(Refusal::new(
-                "DISTINCT ON can't be kept up to date yet",
-                "use GROUP BY with `first_value(… ORDER BY …)`",
-                "distinct on|distinct",
-            ));
-        }
+        found.extend(unordered(node));
         let input = match node {
             LogicalPlan::Aggregate(aggregate) => Some(aggregate.input.schema().as_ref()),
+            LogicalPlan::Window(window) => Some(window.input.schema().as_ref()),
             _ => None,
         };
         node.apply_expressions(|expression| {
@@ -36,6 +32,34 @@ pub(super) fn refusals(plan: &LogicalPlan) -> Result<Vec<Refusal>> {
     })?;
     found.dedup();
     Ok(found)
+}
+
+/// Rows that are picked without an order.
+fn unordered(node: &LogicalPlan) -> Option<Refusal> {
+    match node {
+        LogicalPlan::Distinct(Distinct::On(distinct)) if distinct.sort_expr.is_none() => Some(Refusal::new(
+            "which row DISTINCT ON keeps depends on their order",
+            "say the order: `SELECT DISTINCT ON (k) … ORDER BY k, …`",
+            "distinct on|distinct",
+        )),
+        LogicalPlan::Limit(limit) if !is_ordered(&limit.input) && limit.input.max_rows() != Some(1) => {
+            Some(Refusal::new(
+                "which rows LIMIT keeps depends on their order",
+                "say the order: `ORDER BY … LIMIT …`",
+                "limit|offset|fetch|top",
+            ))
+        }
+        _ => None,
+    }
+}
+
+fn is_ordered(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Sort(_) => true,
+        LogicalPlan::Projection(projection) => is_ordered(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => is_ordered(&alias.input),
+        _ => false,
+    }
 }
 
 /// The first refusal in an expression that stands outside a plan.
@@ -70,6 +94,14 @@ fn refuse_part(expression: &Expr, input: Option<&DFSchema>) -> Option<Refusal> {
             let words = if name == "now" { "now|current_timestamp" } else { name };
             Some(Refusal::new(format!("`{name}()` gives another result each time it is asked"), help, words))
         }
+        Expr::WindowFunction(call) if input.is_none() => Some(Refusal::new(
+            format!("the window function `{}` can't stand here", call.fun.name()),
+            "compute it in SELECT, and filter by it with QUALIFY or in a query around this one",
+            call.fun.name(),
+        )),
+        Expr::WindowFunction(call) => windows::refusal(call, input?, &MAINTAINED).or_else(|| {
+            (call.fun.name() == "sum").then(|| refuse_sum_of(&call.params.args, call.params.distinct, input?)).flatten()
+        }),
         Expr::AggregateFunction(call) => refuse_aggregate(call, input).map(|refusal| refusal.inside(place_in(call))),
         _ => None,
     }
@@ -126,12 +158,13 @@ fn refuse_order(call: &AggregateFunction) -> Option<Refusal> {
     })
 }
 
-/// Sums that could wrap.
 fn refuse_sum(call: &AggregateFunction, input: &DFSchema) -> Option<Refusal> {
-    if call.func.name() != "sum" {
-        return None;
-    }
-    let distinct = if call.params.distinct { "DISTINCT " } else { "" };
+    (call.func.name() == "sum").then(|| refuse_sum_of(&call.params.args, call.params.distinct, input)).flatten()
+}
+
+/// Sums that could wrap.
+fn refuse_sum_of(arguments: &[Expr], distinct: bool, input: &DFSchema) -> Option<Refusal> {
+    let distinct = if distinct { "DISTINCT " } else { "" };
     let decimal = |precision: u8, scale: i8| {
         Refusal::new(
             format!("a sum of decimals of {precision} digits can wrap"),
@@ -142,7 +175,7 @@ fn refuse_sum(call: &AggregateFunction, input: &DFSchema) -> Option<Refusal> {
             "sum",
         )
     };
-    match call.params.args.first()?.get_type(input).ok()? {
+    match arguments.first()?.get_type(input).ok()? {
         DataType::Decimal128(precision, scale) if precision > 28 => Some(decimal(precision, scale)),
         DataType::Decimal32(precision, scale)
         | DataType::Decimal64(precision, scale)

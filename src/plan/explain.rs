@@ -308,7 +308,31 @@ struct Rule {
     help: &'static str,
 }
 
-const RULES: [Rule; 19] = [
+const RULES: [Rule; 23] = [
+    Rule {
+        says: "The window ",
+        message: "the window is not defined",
+        words: "over",
+        help: "define it behind FROM and WHERE: `WINDOW w AS (PARTITION BY … ORDER BY …)`",
+    },
+    Rule {
+        says: "DISTINCT ON expressions must match",
+        message: "the ORDER BY begins with something else than what DISTINCT ON names",
+        words: "order by|distinct on",
+        help: "order by the expressions of DISTINCT ON first: `SELECT DISTINCT ON (k) … ORDER BY k, …`",
+    },
+    Rule {
+        says: "can only be applied to array, struct and null",
+        message: "UNNEST takes a list or a struct",
+        words: "unnest",
+        help: "make a list of it: `unnest(string_to_array(x, ','))`, `unnest(make_array(x, y))`",
+    },
+    Rule {
+        says: "null_aware anti join",
+        message: "this `NOT IN (SELECT …)` refers to the query around it, and must know what a null in its list means",
+        words: "not in|in",
+        help: "write `NOT EXISTS (SELECT … WHERE …)`",
+    },
     Rule {
         says: "not allowed in the WHERE clause",
         message: "an aggregate can't stand in WHERE",
@@ -319,7 +343,7 @@ const RULES: [Rule; 19] = [
         says: "FETCH clause",
         message: "FETCH is not understood",
         words: "fetch",
-        help: "leave it out; a `query` over a job's table may say LIMIT",
+        help: "write `ORDER BY … LIMIT …`",
     },
     Rule {
         says: "Cannot find column with position",

@@ -9,11 +9,12 @@ use datafusion::prelude::SessionConfig;
 
 use super::arithmetic::CheckArithmetic;
 use super::canonical::CanonicalOrder;
+use super::row_order::OrderRows;
 use super::ties::BreakTies;
 use super::watermark::watermark_function;
 
 /// A new session: DataFusion's own functions and Milepost's, literals with a point as decimals, spans kept, one partition,
-/// integer arithmetic that fails where it would wrap, ties of order-sensitive aggregates broken the same way everywhere, and
+/// integer arithmetic that fails where it would wrap, ties in the order of rows broken the same way everywhere, and
 /// doubles added up in one order.
 pub fn session() -> SessionContext {
     let mut config = SessionConfig::new().with_target_partitions(1).with_information_schema(false);
@@ -25,6 +26,7 @@ pub fn session() -> SessionContext {
     rules.push(Arc::new(CheckArithmetic));
     rules.push(Arc::new(BreakTies));
     rules.push(Arc::new(CanonicalOrder));
+    rules.push(Arc::new(OrderRows));
     let state =
         SessionStateBuilder::new().with_config(config).with_default_features().with_analyzer_rules(rules).build();
     let context = SessionContext::new_with_state(state);

@@ -14,11 +14,10 @@ use arrow::datatypes::{DataType, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use arrow::row::RowConverter;
 use datafusion::error::{DataFusionError, Result};
-use hashbrown::HashTable;
-use hashbrown::hash_table::Entry;
 
-use super::delta::{Delta, row_converter, with_rows};
+use super::delta::{Delta, row_bytes, row_converter, take_rows, with_rows};
 use super::hash::{hash_rows, normalise_zero};
+use super::index::KeyIndex;
 
 /// Identifies a row for as long as it is not moved by compaction, that is, until the next [`Arrangement::apply`].
 pub type RowId = u64;
@@ -41,7 +40,7 @@ pub struct Arrangement {
     key: Vec<usize>,
     nulls: NullKeys,
     chunks: Vec<Chunk>,
-    index: HashTable<Bucket>,
+    index: KeyIndex,
     next: RowId,
     live: usize,
     converter: RowConverter,
@@ -66,23 +65,11 @@ struct Chunk {
     live: usize,
 }
 
-#[derive(Debug)]
-struct Bucket {
-    hash: u64,
-    rows: Rows,
-}
-
-#[derive(Debug)]
-enum Rows {
-    One(RowId),
-    Many(Vec<RowId>),
-}
-
 impl Arrangement {
     /// An empty multiset of rows of `schema`, indexed by the columns `key`.
     pub fn new(schema: SchemaRef, key: Vec<usize>, nulls: NullKeys) -> Result<Self> {
         let converter = row_converter(&schema)?;
-        Ok(Self { schema, key, nulls, chunks: Vec::new(), index: HashTable::new(), next: 0, live: 0, converter })
+        Ok(Self { schema, key, nulls, chunks: Vec::new(), index: KeyIndex::default(), next: 0, live: 0, converter })
     }
 
     /// The schema of the rows.
@@ -118,9 +105,8 @@ impl Arrangement {
             if skip.as_ref().is_some_and(|skip| skip.value(probe)) {
                 continue;
             }
-            let Some(bucket) = self.index.find(hash, |bucket| bucket.hash == hash) else { continue };
             let probe = u32::try_from(probe).map_err(|_| too_many_rows())?;
-            matches.extend(bucket.rows.as_slice().iter().map(|&stored| Match { probe, stored }));
+            matches.extend(self.index.rows(hash).map(|stored| Match { probe, stored }));
         }
         self.keep_equal(keys, matches)
     }
@@ -214,9 +200,7 @@ impl Arrangement {
     }
 
     fn locate(&self, row: RowId) -> (usize, usize) {
-        let chunk = self.chunks.partition_point(|chunk| chunk.start <= row) - 1;
-        let offset = usize::try_from(row - self.chunks[chunk].start).expect("a chunk's rows fit in memory");
-        (chunk, offset)
+        locate(&self.chunks, row)
     }
 
     /// All live rows, in the order of insertion, each as often as its weight says.
@@ -234,7 +218,7 @@ impl Arrangement {
                 .zip(&chunk.weights)
                 .flat_map(|(row, &weight)| std::iter::repeat_n(Some(row), usize::try_from(weight).unwrap_or(0)))
                 .collect();
-            batches.push(arrow::compute::take_record_batch(&chunk.batch, &positions)?);
+            batches.push(take_rows(&chunk.batch, &positions)?);
         }
         Ok(batches)
     }
@@ -290,12 +274,14 @@ impl Arrangement {
             counts: kept().map(|row| counts.map_or(0, |counts| counts[row])).collect(),
             live: kept().count(),
         };
-        for (row, id) in kept().zip(self.next..) {
-            insert(&mut self.index, key_hashes[row], id);
-        }
+        let first = self.next;
         self.next += chunk.weights.len() as RowId;
         self.live += chunk.live;
         self.chunks.push(chunk);
+        let chunks = &self.chunks;
+        for (row, id) in kept().zip(first..) {
+            self.index.insert(key_hashes[row], id, &|id| row_hash(chunks, id));
+        }
         Ok(())
     }
 
@@ -308,8 +294,8 @@ impl Arrangement {
     ) -> Result<()> {
         let going: Vec<usize> = (0..delta.len()).filter(|&row| delta.weights()[row] < 0 && stored(row)).collect();
         let positions: arrow::array::UInt32Array = going.iter().map(|&row| u32::try_from(row).ok()).collect();
-        let leaving = arrow::compute::take_record_batch(delta.batch(), &positions)?;
-        let leaving_bytes = self.converter.convert_columns(leaving.columns())?;
+        let leaving = take_rows(delta.batch(), &positions)?;
+        let leaving_bytes = row_bytes(&self.converter, &leaving)?;
         let held = self.newest_equal(&going, key_hashes, row_hashes, &leaving_bytes)?;
         for ((position, &row), mut known) in going.iter().enumerate().zip(held) {
             let mut left = -delta.weights()[row];
@@ -338,16 +324,12 @@ impl Arrangement {
         wanted: &arrow::row::Rows,
     ) -> Result<Vec<Option<RowId>>> {
         let newest = |row: &usize| {
-            let bucket = self.index.find(key_hashes[*row], |bucket| bucket.hash == key_hashes[*row])?;
-            let same_hash = |id: &&RowId| {
-                let (chunk, offset) = self.locate(**id);
-                self.chunks[chunk].hashes[offset] == row_hashes[*row]
-            };
-            bucket.rows.as_slice().iter().rev().find(same_hash).copied()
+            let same_hash = |id: &RowId| row_hash(&self.chunks, *id) == row_hashes[*row];
+            self.index.candidates(key_hashes[*row], row_hashes[*row]).find(same_hash)
         };
         let candidates: Vec<Option<RowId>> = going.iter().map(newest).collect();
         let found: Vec<RowId> = candidates.iter().flatten().copied().collect();
-        let held = self.converter.convert_columns(self.gather(&found)?.columns())?;
+        let held = row_bytes(&self.converter, &self.gather(&found)?)?;
         let mut held = held.iter();
         let equal = |(position, candidate): (usize, Option<RowId>)| {
             let candidate = candidate?;
@@ -358,14 +340,13 @@ impl Arrangement {
 
     /// A live row with this key hash whose bytes are `wanted`.
     fn find_equal(&self, key_hash: u64, row_hash: u64, wanted: &[u8]) -> Result<Option<RowId>> {
-        let Some(bucket) = self.index.find(key_hash, |bucket| bucket.hash == key_hash) else { return Ok(None) };
-        for &id in bucket.rows.as_slice().iter().rev() {
+        for id in self.index.candidates(key_hash, row_hash) {
             let (chunk, offset) = self.locate(id);
             let chunk = &self.chunks[chunk];
             if chunk.hashes[offset] != row_hash {
                 continue;
             }
-            let held = self.converter.convert_columns(chunk.batch.slice(offset, 1).columns())?;
+            let held = row_bytes(&self.converter, &chunk.batch.slice(offset, 1))?;
             if held.row(0).data() == wanted {
                 return Ok(Some(id));
             }
@@ -382,7 +363,7 @@ impl Arrangement {
         if chunk.weights[offset] == 0 {
             chunk.live -= 1;
             self.live -= 1;
-            withdraw(&mut self.index, key_hash, id);
+            self.index.remove(key_hash, id, chunk.hashes[offset]);
         }
         taken
     }
@@ -433,7 +414,8 @@ impl Arrangement {
         let key_columns: Vec<ArrayRef> = self.key.iter().map(|&column| Arc::clone(batch.column(column))).collect();
         let key_hashes = hash_rows(&key_columns, batch.num_rows())?;
         for ((&old, new), &hash) in old_ids.iter().zip(self.next..).zip(&key_hashes) {
-            renumber(&mut self.index, hash, old, new);
+            let row = usize::try_from(old - chunk.start).expect("a chunk's rows fit in memory");
+            self.index.renumber(hash, old, new, chunk.hashes[row]);
         }
         fn kept<T: Copy>(values: &[T], keep: &[bool]) -> Vec<T> {
             values.iter().zip(keep).filter(|&(_, &keep)| keep).map(|(&value, _)| value).collect()
@@ -452,62 +434,16 @@ impl Arrangement {
     }
 }
 
-impl Rows {
-    fn as_slice(&self) -> &[RowId] {
-        match self {
-            Self::One(row) => std::slice::from_ref(row),
-            Self::Many(rows) => rows,
-        }
-    }
+/// Which of the chunks a row lies in, and where.
+fn locate(chunks: &[Chunk], row: RowId) -> (usize, usize) {
+    let chunk = chunks.partition_point(|chunk| chunk.start <= row) - 1;
+    let offset = usize::try_from(row - chunks[chunk].start).expect("a chunk's rows fit in memory");
+    (chunk, offset)
 }
 
-fn insert(index: &mut HashTable<Bucket>, hash: u64, id: RowId) {
-    match index.entry(hash, |bucket| bucket.hash == hash, |bucket| bucket.hash) {
-        Entry::Vacant(place) => {
-            place.insert(Bucket { hash, rows: Rows::One(id) });
-        }
-        Entry::Occupied(mut found) => match &mut found.get_mut().rows {
-            Rows::Many(rows) => rows.push(id),
-            rows @ Rows::One(_) => {
-                let first = rows.as_slice()[0];
-                *rows = Rows::Many(vec![first, id]);
-            }
-        },
-    }
-}
-
-fn withdraw(index: &mut HashTable<Bucket>, hash: u64, id: RowId) {
-    let Entry::Occupied(mut found) = index.entry(hash, |bucket| bucket.hash == hash, |bucket| bucket.hash) else {
-        return;
-    };
-    match &mut found.get_mut().rows {
-        Rows::One(_) => {
-            found.remove();
-        }
-        Rows::Many(rows) => {
-            if let Some(place) = rows.iter().rposition(|&row| row == id) {
-                rows.remove(place);
-            }
-            if let [last] = rows.as_slice() {
-                let last = *last;
-                found.get_mut().rows = Rows::One(last);
-            }
-        }
-    }
-}
-
-/// Gives a row its new, highest identifier; buckets stay in rising order.
-fn renumber(index: &mut HashTable<Bucket>, hash: u64, old: RowId, new: RowId) {
-    let Some(bucket) = index.find_mut(hash, |bucket| bucket.hash == hash) else { return };
-    match &mut bucket.rows {
-        Rows::One(row) => *row = new,
-        Rows::Many(rows) => {
-            if let Some(place) = rows.iter().position(|&row| row == old) {
-                rows.remove(place);
-                rows.push(new);
-            }
-        }
-    }
+fn row_hash(chunks: &[Chunk], row: RowId) -> u64 {
+    let (chunk, offset) = locate(chunks, row);
+    chunks[chunk].hashes[offset]
 }
 
 /// Whether two values are the same, null being the same as null; for any type.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, BooleanArray, UInt32Array};
-use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::compute::{concat_batches, filter_record_batch, take};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
-use arrow::row::{RowConverter, SortField};
+use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::error::Result;
 use hashbrown::HashMap;
 
@@ -83,7 +83,7 @@ impl Delta {
 
     /// The rows at these positions.
     pub fn take(&self, rows: &[u32]) -> Result<Self> {
-        let batch = take_record_batch(&self.batch, &UInt32Array::from(rows.to_vec()))?;
+        let batch = take_rows(&self.batch, &UInt32Array::from(rows.to_vec()))?;
         Ok(Self { batch, weights: rows.iter().map(|&row| self.weights[row as usize]).collect() })
     }
 
@@ -112,7 +112,7 @@ impl Delta {
             return Ok(self);
         }
         let converter = row_converter(self.batch.schema_ref())?;
-        let rows = converter.convert_columns(self.batch.columns())?;
+        let rows = row_bytes(&converter, &self.batch)?;
         let mut first: HashMap<&[u8], usize, foldhash::fast::FixedState> =
             HashMap::with_capacity_and_hasher(rows.num_rows(), foldhash::fast::FixedState::default());
         let mut kept: Vec<u32> = Vec::new();
@@ -130,14 +130,31 @@ impl Delta {
         }
         let (kept, weights): (Vec<u32>, Vec<i64>) =
             kept.into_iter().zip(weights).filter(|&(_, weight)| weight != 0).unzip();
-        let batch = take_record_batch(&self.batch, &UInt32Array::from(kept))?;
+        let batch = take_rows(&self.batch, &UInt32Array::from(kept))?;
         Ok(Self { batch, weights })
     }
 }
 
-/// A converter to comparable bytes for all columns of a schema.
+/// A converter to comparable bytes for all columns of a schema; see [`row_bytes`].
 pub(crate) fn row_converter(schema: &Schema) -> Result<RowConverter> {
-    Ok(RowConverter::new(schema.fields().iter().map(|field| SortField::new(field.data_type().clone())).collect())?)
+    let kinds = schema.fields().iter().map(|field| field.data_type().clone());
+    let placeholder = schema.fields().is_empty().then_some(DataType::Boolean);
+    Ok(RowConverter::new(kinds.chain(placeholder).map(SortField::new).collect())?)
+}
+
+/// The bytes of each row, by the [`row_converter`] of its schema. Rows without columns are rows too, all of them equal.
+pub(crate) fn row_bytes(converter: &RowConverter, batch: &RecordBatch) -> Result<Rows> {
+    if batch.num_columns() == 0 {
+        let placeholder: ArrayRef = Arc::new(BooleanArray::from(vec![false; batch.num_rows()]));
+        return Ok(converter.convert_columns(&[placeholder])?);
+    }
+    Ok(converter.convert_columns(batch.columns())?)
+}
+
+/// The rows at these positions, also where there are no columns.
+pub(crate) fn take_rows(batch: &RecordBatch, rows: &UInt32Array) -> Result<RecordBatch> {
+    let columns = batch.columns().iter().map(|column| Ok(take(column, rows, None)?)).collect::<Result<_>>()?;
+    with_rows(batch.schema_ref(), columns, rows.len())
 }
 
 /// The same columns under another schema of the same types; keeps the row count where there are no columns.
@@ -155,7 +172,7 @@ pub(crate) fn with_rows(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize)
 mod tests {
     use super::*;
     use arrow::array::Int64Array;
-    use arrow::datatypes::{DataType, Field};
+    use arrow::datatypes::Field;
 
     fn check(input: &[(i64, i64)], expected: &[(i64, i64)]) {
         let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Int64, true)]));
@@ -166,6 +183,21 @@ mod tests {
         let values = result.batch().column(0).as_any().downcast_ref::<Int64Array>().expect("still integers");
         let actual: Vec<(i64, i64)> = values.values().iter().copied().zip(result.weights().iter().copied()).collect();
         assert_eq!(actual, expected);
+    }
+
+    #[test]
+    fn rows_without_columns_add_up() {
+        let schema = Arc::new(Schema::empty());
+        let batch = |rows| with_rows(&schema, Vec::new(), rows).expect("no columns");
+        let consolidate = |weights: Vec<i64>| {
+            let result = Delta::new(batch(weights.len()), weights).consolidate().expect("consolidates");
+            (result.batch().num_rows(), result.weights().to_vec())
+        };
+        assert_eq!(consolidate(vec![1, -1, 2, -1]), (1, vec![1]));
+        assert_eq!(consolidate(vec![1, -1]), (0, vec![]));
+        assert_eq!(consolidate(vec![-3]), (1, vec![-3]));
+        let taken = Delta::new(batch(3), vec![1, 2, 3]).take(&[2, 0]).expect("rows");
+        assert_eq!((taken.batch().num_rows(), taken.weights()), (2, [3, 1].as_slice()));
     }
 
     #[test]

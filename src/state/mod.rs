@@ -6,11 +6,12 @@
 mod arrangement;
 mod delta;
 mod hash;
+mod index;
 mod table;
 
 pub use arrangement::{Arrangement, Match, NullKeys, RowId};
 pub use delta::Delta;
-pub(crate) use delta::{relabel, with_rows};
+pub(crate) use delta::{relabel, take_rows, with_rows};
 pub use hash::hash_rows;
 pub(crate) use hash::normalise_zero;
 pub use table::{Table, TouchedKeys};

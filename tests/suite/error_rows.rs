@@ -20,7 +20,7 @@ struct Case {
 const GOOD: &str = "(SELECT * FROM a WHERE line <> 0 OR line IS NULL) AS a";
 const BAD: &str = "SELECT count(*) FROM a WHERE line = 0";
 
-const CASES: [Case; 25] = [
+const CASES: [Case; 34] = [
     Case {
         name: "integers in a projection",
         job: "SELECT key, 10 / line AS q FROM a",
@@ -164,6 +164,60 @@ const CASES: [Case; 25] = [
         job: "SELECT key, CAST(sum(arrow_cast(CASE line WHEN 3 THEN 6000000000000000000 WHEN 0 THEN -6000000000000000000 ELSE line END, 'Duration(Microsecond)')) AS BIGINT) AS s FROM a GROUP BY key",
         good: "SELECT key, s FROM (SELECT key, sum(CAST(CASE line WHEN 3 THEN 6000000000000000000 WHEN 0 THEN -6000000000000000000 ELSE line END AS DECIMAL(20, 0))) AS s FROM a GROUP BY key) AS t WHERE s IS NULL OR abs(s) < 9000000000000000000",
         errors: "SELECT count(*) FROM (SELECT key, sum(CAST(CASE line WHEN 3 THEN 6000000000000000000 WHEN 0 THEN -6000000000000000000 ELSE line END AS DECIMAL(20, 0))) AS s FROM a GROUP BY key) AS t WHERE abs(s) > 9000000000000000000",
+    },
+    Case {
+        name: "a window function's argument",
+        job: "SELECT key, sum(10 / line) OVER (PARTITION BY key) AS s, count(*) OVER () AS n FROM a",
+        good: "SELECT key, sum(10 / line) OVER (PARTITION BY key) AS s, n FROM (SELECT *, count(*) OVER () AS n FROM {good}) AS t",
+        errors: BAD,
+    },
+    Case {
+        name: "the order of a window",
+        job: "SELECT key, row_number() OVER (PARTITION BY 20 / line ORDER BY 10 / line, at) AS n FROM a",
+        good: "SELECT key, row_number() OVER (PARTITION BY 20 / line ORDER BY 10 / line, at) AS n FROM {good}",
+        errors: BAD,
+    },
+    Case {
+        name: "a sum over a partition beyond its type",
+        job: "SELECT key, sum(line * 2500000000000000000) OVER (PARTITION BY key) AS s FROM a",
+        good: "SELECT key, s * 2500000000000000000 AS s FROM (SELECT key, sum(line) OVER (PARTITION BY key) AS s FROM a) AS t WHERE s <= 3 OR s IS NULL",
+        errors: "SELECT count(*) FROM (SELECT key, sum(line) AS s FROM a GROUP BY key) AS t WHERE s > 3",
+    },
+    Case {
+        name: "a sum over all rows beyond its type",
+        job: "SELECT key, sum(line * 1000000000000000000) OVER () AS s FROM a",
+        good: "SELECT key, s * 1000000000000000000 AS s FROM (SELECT key, sum(line) OVER () AS s FROM a) AS t WHERE s <= 9 OR s IS NULL",
+        errors: "SELECT count(*) FROM (SELECT sum(line) AS s FROM a) AS t WHERE s > 9",
+    },
+    Case {
+        name: "the order of a LIMIT",
+        job: "SELECT key FROM a ORDER BY 10 / line LIMIT 5",
+        good: "SELECT key FROM {good} ORDER BY 10 / line LIMIT 5",
+        errors: BAD,
+    },
+    Case {
+        name: "a key and an argument of grouping sets",
+        job: "SELECT 10 / line AS g, flag, sum(20 / line) AS s, count(*) AS n FROM a GROUP BY ROLLUP (10 / line, flag)",
+        good: "SELECT 10 / line AS g, flag, sum(20 / line) AS s, count(*) AS n FROM {good} GROUP BY ROLLUP (10 / line, flag)",
+        errors: BAD,
+    },
+    Case {
+        name: "a subquery of several rows as a value",
+        job: "SELECT key, (SELECT line FROM b WHERE flag) AS l FROM a",
+        good: "SELECT key, (SELECT min(line) FROM b WHERE flag) AS l FROM a WHERE (SELECT count(*) FROM b WHERE flag) <= 1",
+        errors: "SELECT CASE WHEN (SELECT count(*) FROM b WHERE flag) > 1 THEN 1 ELSE 0 END",
+    },
+    Case {
+        name: "what must not be in a list",
+        job: "SELECT key FROM a WHERE 10 / line NOT IN (SELECT line FROM b WHERE line IS NOT NULL)",
+        good: "SELECT key FROM {good} WHERE 10 / line NOT IN (SELECT line FROM b WHERE line IS NOT NULL)",
+        errors: BAD,
+    },
+    Case {
+        name: "the condition of a join without an equality",
+        job: "SELECT a.key, b.note FROM a LEFT JOIN b ON a.at < b.at AND 10 / (a.line - b.line) > 4",
+        good: "SELECT a.key, b.note FROM a LEFT JOIN b ON a.at < b.at AND 10 / nullif(a.line - b.line, 0) > 4",
+        errors: "SELECT count(*) FROM a CROSS JOIN b WHERE (a.at < b.at) IS NOT FALSE AND a.line = b.line",
     },
     Case {
         name: "a time compared with the watermark",

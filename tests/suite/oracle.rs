@@ -124,6 +124,11 @@ pub(crate) fn pipeline(jobs: &[(String, String)]) -> Pipeline {
 }
 
 pub(crate) async fn circuit(jobs: &[(String, String)], sources: &TableSchemas) -> Circuit {
+    compiled(jobs, sources).await.unwrap_or_else(|problems| panic!("{problems}"))
+}
+
+/// The circuit of jobs, or what is wrong with them.
+async fn compiled(jobs: &[(String, String)], sources: &TableSchemas) -> Result<Circuit, String> {
     let pipeline = pipeline(jobs);
     let render = |problems: milepost::diagnostic::Diagnostics| -> String {
         problems
@@ -132,10 +137,8 @@ pub(crate) async fn circuit(jobs: &[(String, String)], sources: &TableSchemas) -
             .map(|problem| format!("{}: {} ({:?})\n", problem.file.path.display(), problem.message, problem.help))
             .collect()
     };
-    let planned = compile_jobs(&pipeline, sources).await.map_err(render).expect("the job can be planned");
-    compile(sources, &planned, &|job| Arc::clone(&pipeline.jobs[job].sql))
-        .map_err(render)
-        .expect("the job can be compiled")
+    let planned = compile_jobs(&pipeline, sources).await.map_err(render)?;
+    compile(sources, &planned, &|job| Arc::clone(&pipeline.jobs[job].sql)).map_err(render)
 }
 
 /// The rows of batches as sorted lines of text.
@@ -160,7 +163,7 @@ pub(crate) fn lines(batches: &[RecordBatch]) -> Vec<String> {
 async fn check(name: &str, sql: &str, seed: u64, steps: usize, rows_max: u64) -> Result<(), String> {
     let mut random = Random(seed);
     let jobs = vec![("job".to_owned(), sql.to_owned())];
-    let mut circuit = circuit(&jobs, &tables()).await;
+    let mut circuit = compiled(&jobs, &tables()).await.map_err(|problems| format!("{name}: {problems}"))?;
     let mut table = Table::new(Arc::clone(&circuit.jobs()[0].schema), Vec::new()).expect("a table of these types");
     let mut held: Vec<Vec<Row>> = vec![Vec::new(); TABLES.len()];
     let mut watermark: Option<i64> = None;
@@ -173,7 +176,8 @@ async fn check(name: &str, sql: &str, seed: u64, steps: usize, rows_max: u64) ->
         let output = circuit.step(&deltas, watermark).map_err(failed)?;
         table.apply(&output.jobs[0]).map_err(failed)?;
         let actual = lines(&table.batches().expect("rows can be read"));
-        let expected = batch_tables(&held, sql.to_owned(), watermark).await;
+        let expected =
+            batch_rows(&held, sql, watermark).await.map_err(|error| format!("{name}, seed {seed}: {error}"))?;
         if actual != expected {
             let place = format!("{name}, seed {seed}, step {step}, watermark {watermark:?}");
             return Err(format!("{place}\n{sql}\ncircuit:\n{}\nbatch:\n{}", actual.join("\n"), expected.join("\n")));
@@ -184,13 +188,17 @@ async fn check(name: &str, sql: &str, seed: u64, steps: usize, rows_max: u64) ->
 
 /// What DataFusion returns for the SQL over the rows of all tables, as sorted lines.
 pub(crate) async fn batch_tables(held: &[Vec<Row>], sql: String, watermark: Option<i64>) -> Vec<String> {
+    batch_rows(held, &sql, watermark).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+}
+
+async fn batch_rows(held: &[Vec<Row>], sql: &str, watermark: Option<i64>) -> Result<Vec<String>, String> {
     let inputs: Vec<BatchTable> = TABLES
         .iter()
         .zip(held)
         .map(|(&name, rows)| BatchTable { name: Arc::from(name), schema: schema(), batches: vec![batch(rows)] })
         .collect();
-    let (_, batches) = run_batch(&inputs, &sql, watermark).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
-    lines(&batches)
+    let (_, batches) = run_batch(&inputs, sql, watermark).await.map_err(|error| format!("{sql}: {error}"))?;
+    Ok(lines(&batches))
 }
 
 /// Some rows appear, some of the held ones go, some of both in one delta.

@@ -1,0 +1,1 @@
+SELECT key, line FROM a EXCEPT ALL SELECT key, line FROM b

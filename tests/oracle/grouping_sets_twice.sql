@@ -1,0 +1,1 @@
+SELECT key, flag, count(*) AS n FROM a GROUP BY GROUPING SETS ((key), (flag), (key))

@@ -1,0 +1,1 @@
+SELECT key, line FROM a INTERSECT SELECT key, line FROM b

@@ -1,0 +1,1 @@
+SELECT DISTINCT key, line FROM a ORDER BY key DESC, line LIMIT 6

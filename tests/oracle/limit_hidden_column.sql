@@ -1,0 +1,1 @@
+SELECT note FROM a ORDER BY quantity + line LIMIT 6

@@ -1,0 +1,1 @@
+SELECT key, n FROM (SELECT key, count(*) AS n FROM a GROUP BY key ORDER BY n DESC, key LIMIT 6) ORDER BY key LIMIT 3

@@ -1,0 +1,1 @@
+SELECT key, at FROM a UNION ALL SELECT key, at FROM b ORDER BY at LIMIT 9

@@ -1,0 +1,1 @@
+SELECT key, line FROM a ORDER BY flag, line LIMIT 7

@@ -1,0 +1,1 @@
+SELECT key, line, flag FROM a ORDER BY line OFFSET 6

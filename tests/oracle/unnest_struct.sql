@@ -1,0 +1,1 @@
+SELECT unnest(named_struct('k', key, 'l', line)) FROM a

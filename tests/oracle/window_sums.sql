@@ -1,0 +1,1 @@
+SELECT key, at, quantity, sum(quantity) OVER (PARTITION BY key ORDER BY at) AS running, count(*) OVER (PARTITION BY key) AS n, sum(line) OVER (ORDER BY key) AS lines, avg(line) OVER (PARTITION BY flag) AS mean FROM a

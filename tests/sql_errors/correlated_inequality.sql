@@ -1,1 +1,0 @@
-SELECT key FROM a WHERE EXISTS (SELECT 1 FROM b WHERE b.at < a.at)

@@ -1,1 +1,0 @@
-SELECT DISTINCT ON (key) key, note FROM a ORDER BY key, at

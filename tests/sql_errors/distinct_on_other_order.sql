@@ -1,0 +1,1 @@
+SELECT DISTINCT ON (key) key, note FROM a ORDER BY at

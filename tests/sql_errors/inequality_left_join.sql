@@ -1,1 +1,0 @@
-SELECT a.key, b.note FROM a LEFT JOIN b ON a.at < b.at

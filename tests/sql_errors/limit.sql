@@ -1,1 +1,0 @@
-SELECT key FROM a ORDER BY at LIMIT 10

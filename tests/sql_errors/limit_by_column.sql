@@ -1,0 +1,1 @@
+SELECT key FROM a ORDER BY at LIMIT line

@@ -1,0 +1,1 @@
+SELECT key FROM a WHERE EXISTS (SELECT 1 FROM b WHERE b.key = a.key LIMIT 1)

@@ -1,1 +1,0 @@
-SELECT key FROM a WHERE key NOT IN (SELECT key FROM b)

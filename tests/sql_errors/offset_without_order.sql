@@ -1,0 +1,1 @@
+SELECT key FROM a OFFSET 3

@@ -1,1 +1,0 @@
-SELECT key, (SELECT max(quantity) FROM b) AS most FROM a

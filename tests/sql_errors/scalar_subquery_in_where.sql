@@ -1,1 +1,0 @@
-SELECT key FROM a WHERE quantity > (SELECT avg(quantity) FROM b)

@@ -1,1 +1,0 @@
-SELECT key, unnest(make_array(line, line + 1)) AS n FROM a

@@ -1,1 +1,0 @@
-SELECT u.n FROM unnest(make_array(1, 2)) AS u(n)

@@ -1,0 +1,1 @@
+SELECT unnest(key) AS n FROM a

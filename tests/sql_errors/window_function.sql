@@ -1,1 +1,0 @@
-SELECT key, row_number() OVER (PARTITION BY key ORDER BY at) AS n FROM a

@@ -1,0 +1,1 @@
+SELECT key, sum(quantity) OVER w AS s FROM a
