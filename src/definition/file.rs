@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::fields::{Fields, Named, read_words};
 use super::grammar::{self, CLOCKS, LATE};
-use super::pipeline::{Clock, Late, Start};
+use super::pipeline::{Clock, Late, Start, Unset};
 use super::read::{Placed, Report, Word};
 use super::tree::{Content, Node, Syntax, shorten};
 use crate::diagnostic::{Diagnostics, SourceText};
@@ -20,6 +20,8 @@ pub(crate) struct PipelineFile {
     pub(crate) about: About,
     pub(crate) clock: Option<Placed<Clock>>,
     pub(crate) nats: Option<NatsFile>,
+    /// What of `nats` needs variables that are not set.
+    pub(crate) unset: Vec<Unset>,
     pub(crate) sources: Vec<Named<SourceFile>>,
     pub(crate) jobs: Vec<Named<JobFile>>,
     pub(crate) sinks: Vec<SinkFile>,
@@ -35,6 +37,7 @@ pub(crate) struct About {
     pub(crate) slo: Option<String>,
 }
 
+/// What is said of the connection. `has_…` tells what can't be read from what is left out.
 #[derive(Debug)]
 pub(crate) struct NatsFile {
     pub(crate) url: Option<Word>,
@@ -42,7 +45,9 @@ pub(crate) struct NatsFile {
     pub(crate) nkey: Option<Word>,
     pub(crate) token: Option<Word>,
     pub(crate) user: Option<Word>,
+    pub(crate) has_user: bool,
     pub(crate) password: Option<Word>,
+    pub(crate) has_password: bool,
     pub(crate) tls: Option<TlsFile>,
 }
 
@@ -50,7 +55,9 @@ pub(crate) struct NatsFile {
 pub(crate) struct TlsFile {
     pub(crate) ca: Option<Word>,
     pub(crate) certificate: Option<Word>,
+    pub(crate) has_certificate: bool,
     pub(crate) key: Option<Word>,
+    pub(crate) has_key: bool,
     pub(crate) first: Option<bool>,
 }
 
@@ -135,6 +142,7 @@ impl PipelineFile {
             about: About::read(&fields, report),
             clock: fields.choice("clock", CLOCKS, &[Clock::Broker, Clock::EventTime], report),
             nats: fields.get("nats").and_then(|node| NatsFile::read(node, report)),
+            unset: Vec::new(),
             sources: fields.named("sources", &grammar::SOURCE, report, SourceFile::read),
             jobs: fields.named("jobs", &grammar::JOB, report, JobFile::read),
             sinks: fields.many("sinks", &grammar::SINK, report, SinkFile::read),
@@ -160,7 +168,9 @@ impl NatsFile {
             nkey: fields.word("nkey", report),
             token: fields.secret("token", report),
             user: fields.word("user", report),
+            has_user: fields.get("user").is_some(),
             password: fields.secret("password", report),
+            has_password: fields.get("password").is_some(),
             tls: fields.get("tls").and_then(|node| TlsFile::read(node, report)),
         })
     }
@@ -172,7 +182,9 @@ impl TlsFile {
         Some(Self {
             ca: fields.word("ca", report),
             certificate: fields.word("certificate", report),
+            has_certificate: fields.get("certificate").is_some(),
             key: fields.word("key", report),
+            has_key: fields.get("key").is_some(),
             first: fields.boolean("first", report),
         })
     }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::definition::contract::Contract;
-use crate::diagnostic::SourceText;
+use crate::diagnostic::{Diagnostic, SourceText};
 use crate::types::{Micros, Secret, Sequence};
 
 /// A pipeline file after every check that needs no SQL.
@@ -45,6 +45,17 @@ pub struct NatsSettings {
     pub auth: Option<NatsAuth>,
     /// TLS whatever the address says.
     pub tls: Option<NatsTls>,
+    /// What can't be known because a variable is not set: no connection can be made before it is.
+    pub unset: Vec<Unset>,
+}
+
+/// A field of `nats` that needs a variable that is not set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unset {
+    /// The field.
+    pub field: String,
+    /// What to tell whoever wants to connect.
+    pub problem: Diagnostic,
 }
 
 /// How a connection shows who it is. Files are read when the connection is made.
@@ -95,18 +106,26 @@ impl NatsSettings {
     /// credentials file wins over those of the pipeline.
     #[must_use]
     pub fn overridden(mut self, url: Option<String>, credentials: Option<PathBuf>) -> Self {
+        let mut replaced: Vec<&str> = Vec::new();
         if let Some(url) = url {
+            replaced.push("url");
             if has_user_info(&url) {
+                replaced.extend(AUTH_FIELDS);
                 self.auth = None;
             }
             self.url = Some(Secret::new(url));
         }
         if let Some(path) = credentials {
+            replaced.extend(AUTH_FIELDS);
             self.auth = Some(NatsAuth::Credentials(NamedFile { shown: path.clone(), path }));
         }
+        self.unset.retain(|unset| !replaced.contains(&unset.field.as_str()));
         self
     }
 }
+
+/// The fields of `nats` that say who this is.
+const AUTH_FIELDS: [&str; 5] = ["credentials", "nkey", "token", "user", "password"];
 
 /// Whether an address holds user info, which is a secret.
 pub fn has_user_info(url: &str) -> bool {

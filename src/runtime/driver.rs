@@ -77,7 +77,7 @@ pub async fn run(
     stop: BoxFuture<'static, ()>,
 ) -> Result<StatusReport, RunFailure> {
     let directory = state_directory(&options.home, &pipeline.name);
-    let broker = if needs_broker(&pipeline, options.publish) { Some(connect_with(&options.nats).await?) } else { None };
+    let broker = if needs_broker(&pipeline, options.publish) { Some(connected(&options.nats).await?) } else { None };
     let told = |error: Error| explained(broker.as_ref(), error);
     let mut inputs = open_inputs(&pipeline, broker.as_ref()).await.map_err(told)?;
     let formats: Vec<Format> = inputs.iter().map(|input| input.format.clone()).collect();
@@ -126,6 +126,14 @@ pub async fn run(
 fn needs_broker(pipeline: &Pipeline, publish: bool) -> bool {
     let streams = pipeline.sources.iter().any(|source| matches!(source.input, Input::JetStream { .. }));
     streams || (publish && pipeline.sinks.iter().any(|sink| matches!(sink.target, SinkTarget::JetStream { .. })))
+}
+
+async fn connected(nats: &NatsSettings) -> Result<Broker, RunFailure> {
+    if nats.unset.is_empty() {
+        return Ok(connect_with(nats).await?);
+    }
+    let problems = nats.unset.iter().map(|unset| unset.problem.clone()).collect();
+    Err(RunFailure::Definition(Diagnostics(problems)))
 }
 
 /// An error with what NATS complained about meanwhile.

@@ -275,6 +275,26 @@ fn a_secret_in_the_file_is_refused_and_not_shown() {
 }
 
 #[tokio::test]
+async fn only_who_connects_needs_the_variables_of_the_connection() {
+    let nats = Nats::start().await;
+    feed(&nats.broker).await;
+    let section = "nats: { url: \"${MILEPOST_NO_URL}\", token: \"${MILEPOST_NO_TOKEN}\" }\n";
+    let setting = small(section, &[]);
+    setting.ask("check", &[]).text();
+    setting.ask("status", &[]).refusal(1);
+    let said = setting.run(&[]).refusal(2);
+    for variable in ["MILEPOST_NO_URL", "MILEPOST_NO_TOKEN"] {
+        assert!(said.contains(&format!("the environment variable `{variable}` is not set")), "{said}");
+    }
+    let said = small(section, &["--nats", &nats.url()]).run(&[]).refusal(2);
+    assert!(said.contains("MILEPOST_NO_TOKEN") && !said.contains("variable `MILEPOST_NO_URL`"), "{said}");
+    // A broker that asks for nothing takes any user.
+    small(section, &["--nats", &nats.url().replace("nats://", "nats://ann@")]).run(&[]).text();
+    let malformed = small("nats: { token: \"${NO-NAME}\" }\n", &[]).ask("check", &[]).refusal(2);
+    assert!(malformed.contains("is not the name of an environment variable"), "{malformed}");
+}
+
+#[tokio::test]
 async fn a_missing_stream_ends_with_3_and_the_command_that_makes_it() {
     let nats = Nats::start().await;
     let setting = small("", &["--nats", &nats.url()]);

@@ -68,8 +68,9 @@ fn parse(text: &Arc<SourceText>, environment: Environment<'_>, problems: &mut Di
     // No problem shows a secret that stands in the file: before it is parsed by what the lines look like, then by what they are.
     let mut root = yaml::parse(text, &nats::without_secret_lines(text), problems)?;
     let text = &nats::without_secrets(text, &root);
+    let unset = nats::expand(&mut root, environment, text, problems);
     environment::expand(&mut root, environment, text, problems);
-    PipelineFile::read(&root, text, problems)
+    PipelineFile::read(&root, text, problems).map(|file| PipelineFile { unset, ..file })
 }
 
 struct Compiler<'a> {

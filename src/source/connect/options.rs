@@ -251,7 +251,7 @@ mod tests {
             (None, Some(tls(&junk)), "the CA file `junk` can't be used"),
             (None, Some(identity), "the key `junk` can't be used"),
         ] {
-            let settings = NatsSettings { url: None, auth, tls };
+            let settings = NatsSettings { auth, tls, ..NatsSettings::default() };
             let error = prepare(&settings, ConnectOptions::new()).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::Definition);
             assert!(error.chain().contains(expected), "{expected}: {}", error.chain());
