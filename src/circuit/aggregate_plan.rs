@@ -19,6 +19,7 @@ use super::compile::{Compiler, Input, Problem};
 use super::distinct::Distinct;
 use super::expression::row_schema;
 use super::ordered::{Argument, Ordered, OrderedResult, Shows};
+use super::recipe::Recipe;
 use super::sums::{Inputs, Sum, SumResult, Truth};
 
 type Built<T> = Result<T, Problem>;
@@ -48,9 +49,10 @@ pub(super) fn build(
         compiler.recompute(reason);
     }
     let text = description(groups, groups.len(), schema, &plan.recomputed);
+    let recipe = Recipe::new(format!("aggregate {} {calls:?}", groups.len()));
     let texts = calls.into_iter().map(|call| call.text).collect();
     let operator = Aggregate::new(groups.len(), plan.finish()?, texts, Arc::clone(schema), text)?;
-    Ok(compiler.push(Box::new(operator), vec![narrowed.node], schema))
+    Ok(compiler.push(Box::new(operator), vec![narrowed.node], schema, recipe))
 }
 
 /// The operator in one line; what is computed over whole groups stands last.
@@ -141,6 +143,7 @@ impl Used {
     }
 }
 
+#[derive(Debug)]
 struct Call {
     function: AggregateFunction,
     counts_all: bool,

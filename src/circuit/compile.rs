@@ -1,8 +1,9 @@
 //! Plan to circuit: one operator for each plan node, once, at start.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{Column, DFSchema, DFSchemaRef, TableReference};
 use datafusion::error::DataFusionError;
@@ -18,6 +19,7 @@ use crate::state::{Delta, with_rows};
 use super::expression::{Compiled, row_schema};
 use super::key::WholeKeys;
 use super::map::{Map, Output};
+use super::recipe::{NodeIdentity, Recipe};
 use super::temporal::{Comparison, Temporal};
 use super::union::Union;
 use super::{
@@ -73,7 +75,8 @@ pub fn compile(
     jobs: &[PlannedJob],
     files: &dyn Fn(usize) -> Arc<SourceText>,
 ) -> Result<Circuit, Diagnostics> {
-    let mut compiler = Compiler { nodes: Vec::new(), tables: Vec::new(), job: None, recomputed: Vec::new() };
+    let mut compiler =
+        Compiler { nodes: Vec::new(), known: HashMap::new(), tables: Vec::new(), job: None, recomputed: Vec::new() };
     let mut source_nodes = Vec::new();
     for (name, schema) in sources {
         let schema = nullable(schema);
@@ -81,7 +84,7 @@ pub fn compile(
         compiler.nodes.push(Node {
             operator: None,
             inputs: Vec::new(),
-            job: None,
+            jobs: Vec::new(),
             empty: Delta::empty(&schema),
             label: format!("source {name}"),
         });
@@ -126,6 +129,7 @@ fn unsupported(error: &DataFusionError, file: &Arc<SourceText>) -> Diagnostic {
 /// Nodes as they are made; a node's inputs stand before it.
 pub(super) struct Compiler {
     nodes: Vec<Node>,
+    known: HashMap<NodeIdentity, usize>,
     tables: Vec<(Arc<str>, usize)>,
     job: Option<usize>,
     /// Why groups of the job are computed anew.
@@ -146,12 +150,20 @@ impl Compiler {
         let node = self.build(&job.plan)?;
         let schema = nullable(&job.schema);
         let columns = (0..schema.fields().len()).collect();
-        let node = self.map(node, None, Output::Columns(columns), Arc::clone(&schema));
+        let node = if self.schema_of(node) == schema {
+            node
+        } else {
+            self.push_map(
+                Map { predicate: None, output: Output::Columns(columns), schema: Arc::clone(&schema) },
+                vec![node],
+            )
+        };
         let node = if job.key.is_empty() {
             node
         } else {
             let operator = WholeKeys { key: job.key.clone(), schema: Arc::clone(&schema) };
-            self.push(Box::new(operator), vec![node], &schema)
+            let recipe = Recipe::new(format!("whole keys {:?}", job.key));
+            self.push(Box::new(operator), vec![node], &schema, recipe)
         };
         let maintenance = if self.recomputed.is_empty() {
             Maintenance::Incremental
@@ -169,21 +181,56 @@ impl Compiler {
         })
     }
 
-    /// Appends a node.
-    pub(super) fn push(&mut self, operator: Box<dyn Operator>, inputs: Vec<usize>, schema: &SchemaRef) -> usize {
+    /// Appends a node, or finds the one that is the same.
+    pub(super) fn push(
+        &mut self,
+        operator: Box<dyn Operator>,
+        inputs: Vec<usize>,
+        schema: &SchemaRef,
+        recipe: Recipe,
+    ) -> usize {
+        let identity = (recipe, inputs, Arc::clone(schema));
+        if let Some(&known) = self.known.get(&identity) {
+            if let Some(node) = self.nodes.get_mut(known) {
+                let new = self.job.filter(|job| !node.jobs.contains(job));
+                node.jobs.extend(new);
+            }
+            return known;
+        }
         self.nodes.push(Node {
             operator: Some(operator),
-            inputs,
-            job: self.job,
+            inputs: identity.1.clone(),
+            jobs: self.job.into_iter().collect(),
             empty: Delta::empty(schema),
             label: String::new(),
         });
+        self.known.insert(identity, self.nodes.len() - 1);
         self.nodes.len() - 1
     }
 
+    fn schema_of(&self, node: usize) -> SchemaRef {
+        self.nodes.get(node).map_or_else(|| Arc::new(Schema::empty()), |node| node.empty.batch().schema())
+    }
+
+    /// A filter and projection; what would only give columns other names is its input.
     fn map(&mut self, input: usize, predicate: Option<Compiled>, output: Output, schema: SchemaRef) -> usize {
+        let held = self.schema_of(input);
+        if let (None, Output::Columns(columns)) = (&predicate, &output) {
+            let same = |(place, &column): (usize, &usize)| {
+                place == column && held.field(place).data_type() == schema.field(place).data_type()
+            };
+            if columns.len() == held.fields().len() && columns.iter().enumerate().all(same) {
+                return input;
+            }
+        }
         let operator = Map { predicate, output, schema: Arc::clone(&schema) };
-        self.push(Box::new(operator), vec![input], &schema)
+        self.push_map(operator, vec![input])
+    }
+
+    /// Appends a filter and projection, or finds the one that is the same.
+    pub(super) fn push_map(&mut self, operator: Map, inputs: Vec<usize>) -> usize {
+        let (schema, recipe) = (Arc::clone(&operator.schema), operator.recipe());
+        self.push(Box::new(operator), inputs, &schema, recipe)
     }
 
     /// A node that appends expressions to its input; the new columns are unqualified and named as given.
@@ -266,10 +313,11 @@ impl Compiler {
         let comparisons = found
             .into_iter()
             .map(|(time, relation)| Ok(Comparison { time: Compiled::new(&time, &input.schema)?, relation }))
-            .collect::<Built<_>>()?;
+            .collect::<Built<Vec<_>>>()?;
         let row = row_schema(&schema);
+        let recipe = Temporal::recipe(&comparisons);
         let operator = Temporal::new(comparisons, &row_schema(&input.schema), Arc::clone(&row))?;
-        let node = self.push(Box::new(operator), vec![input.node], &row);
+        let node = self.push(Box::new(operator), vec![input.node], &row, recipe);
         Ok((Input { node, schema }, rewritten))
     }
 
@@ -329,7 +377,7 @@ impl Compiler {
         let inputs = union.inputs.iter().map(|input| self.build(input)).collect::<Built<Vec<_>>>()?;
         let schema = row_schema(&union.schema);
         let operator = Union { schema: Arc::clone(&schema) };
-        Ok(self.push(Box::new(operator), inputs, &schema))
+        Ok(self.push(Box::new(operator), inputs, &schema, Recipe::new("union all")))
     }
 
     fn aggregate(&mut self, aggregate: &AggregatePlan) -> Built<usize> {
@@ -369,7 +417,7 @@ impl Compiler {
 
     fn values(&mut self, values: &Values) -> Built<usize> {
         let schema = row_schema(&values.schema);
-        let one = with_rows(&Arc::new(arrow::datatypes::Schema::empty()), Vec::new(), 1)?;
+        let one = with_rows(&Arc::new(Schema::empty()), Vec::new(), 1)?;
         let mut rows = Vec::new();
         for row in &values.values {
             let columns = row
@@ -387,8 +435,7 @@ impl Compiler {
     }
 
     fn constant(&mut self, delta: Delta, schema: SchemaRef) -> usize {
-        let operator = Map { predicate: None, output: Output::Constant(delta), schema: Arc::clone(&schema) };
-        self.push(Box::new(operator), Vec::new(), &schema)
+        self.push_map(Map { predicate: None, output: Output::Constant(delta), schema }, Vec::new())
     }
 }
 

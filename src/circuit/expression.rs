@@ -43,6 +43,11 @@ impl Compiled {
         self.expression.evaluate(batch)?.into_array(batch.num_rows())
     }
 
+    /// The expression itself.
+    pub(crate) fn expression(&self) -> &Arc<dyn PhysicalExpr> {
+        &self.expression
+    }
+
     /// The expression as its author would recognise it.
     pub(crate) fn text(&self) -> &str {
         &self.text

@@ -15,6 +15,7 @@ use super::columns::Columns;
 use super::compile::{Compiler, Problem};
 use super::expression::row_schema;
 use super::map::{Map, Output, Place};
+use super::recipe::Recipe;
 use super::union::Union;
 
 /// Appends an aggregation by several sets of columns. Its rows have all columns, null where a set leaves one out, the number of
@@ -53,10 +54,10 @@ pub(super) fn build(compiler: &mut Compiler, aggregate: &AggregatePlan, sets: &G
         places.push(Place::Value(number));
         places.extend((next..next + calls.len()).map(Place::Column));
         let operator = Map { predicate: None, output: Output::Placed(places), schema: Arc::clone(&schema) };
-        nodes.push(compiler.push(Box::new(operator), vec![node], &schema));
+        nodes.push(compiler.push_map(operator, vec![node]));
     }
     let operator = Union { schema: Arc::clone(&schema) };
-    Ok(compiler.push(Box::new(operator), nodes, &schema))
+    Ok(compiler.push(Box::new(operator), nodes, &schema, Recipe::new("union all")))
 }
 
 /// The call with a column in place of each expression.

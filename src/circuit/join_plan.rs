@@ -13,6 +13,7 @@ use crate::state::{Arrangement, NullKeys};
 use super::compile::{Compiler, Input, Problem, column_index, mentions_watermark, refuse_expression};
 use super::expression::{Compiled, row_schema};
 use super::join::{Join, Side};
+use super::recipe::Recipe;
 
 type Built<T> = Result<T, Problem>;
 
@@ -70,6 +71,8 @@ fn push(
     text: String,
 ) -> Built<usize> {
     let nodes = sides.iter().map(|side| side.input.node).collect();
+    let keys: Vec<_> = sides.iter().map(|side| (side.key.clone(), side.width)).collect();
+    let recipe = Recipe::new(format!("{kind} join {keys:?} {nulls:?} {}", condition.is_some())).with(&condition);
     let arrange = |side: Keyed| -> Built<Side> {
         Ok(Side { rows: Arrangement::new(row_schema(&side.input.schema), side.key, nulls)?, width: side.width })
     };
@@ -77,7 +80,7 @@ fn push(
     let sides = [arrange(left)?, arrange(right)?];
     let schema = row_schema(schema);
     let operator = Join::new(kind, sides, condition, row_schema(pairs), Arc::clone(&schema), text);
-    Ok(compiler.push(Box::new(operator), nodes, &schema))
+    Ok(compiler.push(Box::new(operator), nodes, &schema, recipe))
 }
 
 /// Every row of one input beside every row of the other, whose columns come second.

@@ -10,6 +10,7 @@ use datafusion::error::Result;
 use crate::state::{Delta, with_rows};
 
 use super::expression::{Compiled, all_true, evaluate_all};
+use super::recipe::Recipe;
 use super::{Operator, StepContext};
 
 /// A predicate, then expressions over what passes it.
@@ -34,6 +35,7 @@ pub(crate) enum Output {
 }
 
 /// A column of [`Output::Placed`].
+#[derive(Debug)]
 pub(crate) enum Place {
     /// The input's column.
     Column(usize),
@@ -87,6 +89,19 @@ impl Operator for Map {
 }
 
 impl Map {
+    /// What it computes.
+    pub(super) fn recipe(&self) -> Recipe {
+        let predicate = self.predicate.iter();
+        let filtered = if self.predicate.is_some() { "filtered " } else { "" };
+        match &self.output {
+            Output::Columns(columns) => Recipe::new(format!("columns {columns:?}")).with(predicate),
+            Output::Expressions(values) => Recipe::new(format!("{filtered}expressions")).with(predicate.chain(values)),
+            Output::Placed(places) => Recipe::new(format!("placed {places:?}")).with(predicate),
+            Output::Append(values) => Recipe::new(format!("{filtered}append")).with(predicate.chain(values)),
+            Output::Constant(delta) => Recipe::new(format!("constant {delta:?}")),
+        }
+    }
+
     fn passed(&self, input: &Delta, context: &mut StepContext) -> Result<Delta> {
         let Some(predicate) = &self.predicate else { return Ok(input.clone()) };
         let (kept, mask) = evaluate_all(std::slice::from_ref(predicate), input, context)?;

@@ -17,6 +17,7 @@ mod join_plan;
 mod key;
 mod map;
 mod ordered;
+mod recipe;
 mod scalar;
 mod single;
 mod sums;
@@ -110,8 +111,8 @@ pub struct NodeDescription {
     pub id: usize,
     /// The operators that it reads.
     pub inputs: Vec<usize>,
-    /// The job that it was compiled for; none for a source.
-    pub job: Option<usize>,
+    /// The jobs that it is part of; none for a source.
+    pub jobs: Vec<usize>,
     /// What it does.
     pub text: String,
     /// What it holds now.
@@ -121,7 +122,7 @@ pub struct NodeDescription {
 struct Node {
     operator: Option<Box<dyn Operator>>,
     inputs: Vec<usize>,
-    job: Option<usize>,
+    jobs: Vec<usize>,
     empty: Delta,
     label: String,
 }
@@ -187,8 +188,9 @@ impl Circuit {
         }
         let known = context.errors.len();
         let delta = operator.step(&inputs, context)?;
-        for error in context.errors.iter_mut().skip(known) {
-            error.job = node.job.unwrap_or(usize::MAX);
+        let found = context.errors.split_off(known);
+        for &job in &node.jobs {
+            context.errors.extend(found.iter().map(|error| ErrorRow { job, ..error.clone() }));
         }
         Ok(delta)
     }
@@ -208,7 +210,7 @@ impl Circuit {
         let describe = |(id, node): (usize, &Node)| NodeDescription {
             id,
             inputs: node.inputs.clone(),
-            job: node.job,
+            jobs: node.jobs.clone(),
             text: node.operator.as_ref().map_or_else(|| node.label.clone(), |operator| operator.describe()),
             held: node.operator.as_ref().map_or_else(Held::default, |operator| operator.held()),
         };

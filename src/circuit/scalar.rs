@@ -10,6 +10,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Subquery};
 use super::compile::{Compiler, Input, Problem};
 use super::expression::row_schema;
 use super::join_plan::cross;
+use super::recipe::Recipe;
 use super::single::Single;
 
 /// Whether an expression reads a subquery as a value.
@@ -54,7 +55,7 @@ fn value(compiler: &mut Compiler, plan: &LogicalPlan, name: &str) -> Result<Inpu
     let schema = Arc::new(DFSchema::new_with_metadata(vec![(None, field)], std::collections::HashMap::new())?);
     let row = row_schema(&schema);
     let operator = Single::new(Arc::clone(&row), text(plan))?;
-    let node = compiler.push(Box::new(operator), vec![node], &row);
+    let node = compiler.push(Box::new(operator), vec![node], &row, Recipe::new(format!("one row of {}", text(plan))));
     Ok(Input { node, schema })
 }
 

@@ -18,6 +18,7 @@ use crate::state::{Delta, with_rows};
 use crate::types::Micros;
 
 use super::expression::{Compiled, evaluate_all};
+use super::recipe::Recipe;
 use super::{Held, Operator, StepContext};
 
 /// One comparison of a row's own time with the watermark.
@@ -61,6 +62,12 @@ impl Temporal {
             waiting: BTreeMap::new(),
             watermark: None,
         })
+    }
+
+    /// What the operator computes.
+    pub(super) fn recipe(comparisons: &[Comparison]) -> Recipe {
+        let relations: Vec<Relation> = comparisons.iter().map(|comparison| comparison.relation).collect();
+        Recipe::new(format!("watermark {relations:?}")).with(comparisons.iter().map(|comparison| &comparison.time))
     }
 
     /// For each row the watermark at which each comparison flips; none where the row's time is null.

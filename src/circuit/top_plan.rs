@@ -10,6 +10,7 @@ use crate::plan::Refusal;
 
 use super::compile::{Compiler, Problem, column_index};
 use super::expression::row_schema;
+use super::recipe::Recipe;
 use super::top::Top;
 
 type Built<T> = Result<T, Problem>;
@@ -74,5 +75,6 @@ pub(super) fn slice(compiler: &mut Compiler, sort: &SortPlan, offset: usize, lim
     };
     let text = format!("{slice} by {}", names.join(", "));
     let operator = Top::new(&row_schema(&input.schema), &order, offset, limit, Arc::clone(&schema), text)?;
-    Ok(compiler.push(Box::new(operator), vec![input.node], &schema))
+    let recipe = Recipe::new(format!("slice {offset} {limit:?} by {order:?}"));
+    Ok(compiler.push(Box::new(operator), vec![input.node], &schema, recipe))
 }

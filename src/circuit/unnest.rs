@@ -18,6 +18,7 @@ use crate::state::{Delta, with_rows};
 
 use super::compile::{Compiler, Problem};
 use super::expression::row_schema;
+use super::recipe::Recipe;
 use super::{Operator, StepContext};
 
 /// Appends an UNNEST.
@@ -41,7 +42,8 @@ pub(super) fn build(compiler: &mut Compiler, plan: &UnnestPlan) -> Result<usize,
         schema: Arc::clone(&schema),
         text: format!("unnest {}", names.join(", ")),
     };
-    Ok(compiler.push(Box::new(operator), vec![node], &schema))
+    let recipe = Recipe::new(format!("unnest {:?} {:?} {:?}", operator.lists, operator.structs, operator.nulls));
+    Ok(compiler.push(Box::new(operator), vec![node], &schema, recipe))
 }
 
 /// See the module.

@@ -18,6 +18,7 @@ use crate::state::{Arrangement, NullKeys};
 use super::columns::Columns;
 use super::compile::{Compiler, Problem, column_index};
 use super::expression::row_schema;
+use super::recipe::Recipe;
 use super::window::{RowOrder, Window};
 
 /// Appends window functions that share their PARTITION BY and ORDER BY.
@@ -72,7 +73,8 @@ pub(super) fn build(compiler: &mut Compiler, plan: &WindowPlan) -> Result<usize,
         schema: Arc::clone(&schema),
         text: format!("window {by}: recompute {}", results.join(", ")),
     };
-    Ok(compiler.push(Box::new(operator), vec![input.node], &schema))
+    let recipe = Recipe::new(format!("window {calls:?}"));
+    Ok(compiler.push(Box::new(operator), vec![input.node], &schema, recipe))
 }
 
 /// The call with a column in place of each expression.

@@ -97,12 +97,13 @@ fn sink_rows(pipeline: &Pipeline) -> Vec<Vec<String>> {
 }
 
 fn operator_rows(circuit: &Circuit) -> Vec<Vec<String>> {
-    let job = |position: Option<usize>| {
-        position.and_then(|position| circuit.jobs().get(position)).map_or_else(String::new, |job| job.name.to_string())
+    let names = |positions: &[usize]| {
+        let jobs = positions.iter().filter_map(|&position| circuit.jobs().get(position));
+        jobs.map(|job| job.name.to_string()).collect::<Vec<_>>().join(", ")
     };
     let row = |node: crate::circuit::NodeDescription| {
         let inputs = node.inputs.iter().map(usize::to_string).collect::<Vec<_>>().join(" ");
-        vec![node.id.to_string(), job(node.job), inputs, node.text]
+        vec![node.id.to_string(), names(&node.jobs), inputs, node.text]
     };
     circuit.describe().into_iter().map(row).collect()
 }

@@ -21,6 +21,7 @@ mod sql_errors;
 mod program;
 mod restart;
 mod schemas;
+mod sharing;
 mod shipped;
 mod shipped_data;
 mod ties;

@@ -221,7 +221,7 @@ pub(crate) fn random_delta(random: &mut Random, held: &mut Vec<Row>, rows_max: u
     Delta::new(batch(&rows), weights).consolidate().expect("rows of one schema")
 }
 
-fn corpus() -> Vec<(String, String)> {
+pub(crate) fn corpus() -> Vec<(String, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/oracle");
     let mut files: Vec<PathBuf> =
         std::fs::read_dir(folder).expect("the corpus is there").map(|entry| entry.expect("readable").path()).collect();
