@@ -87,6 +87,7 @@ fn messages() -> Vec<RawMessage> {
             subject: "milestones.wms-1".into(),
             received_at: Some(1_774_000_000_000_000 + at as i64),
             headers: Vec::new(),
+            columns: None,
             body: Bytes::from(body),
         }
     };

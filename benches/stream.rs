@@ -19,19 +19,19 @@ mod support;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{BufRead, BufReader, BufWriter, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream;
 use futures::StreamExt;
-use milepost::definition::pipeline::{FileFormat, Start};
+use milepost::definition::pipeline::{FileForm, FileNames, FileRoot, FileSet, Start};
 use milepost::source::connect::{Broker, connect};
 use milepost::source::file::FileSource;
 use milepost::source::jetstream::JetStreamSource;
 use milepost::source::server::PrivateServer;
 use milepost::source::{ReadLimit, Rest, Source};
-use support::engine::{Engine, NARROW};
+use support::engine::{Engine, NARROW, compiled};
 use support::workload::Workload;
 use support::{cpu_time, process_cpu_time, setting};
 
@@ -180,7 +180,11 @@ async fn bare_consumer(broker: &Broker, events: usize) -> Cost {
 }
 
 fn file_source(path: &Path) -> FileSource {
-    FileSource::open(path, "milestones.ndjson", FileFormat::Ndjson).expect("the file opens")
+    let name = path.to_string_lossy().into_owned();
+    let names = FileNames::One { form: FileForm::of(&name).expect("NDJSON"), name };
+    let files = FileSet { root: FileRoot::Folder(PathBuf::new()), names, watch: None, span: None };
+    let contract = compiled(r#"{"type": "object", "properties": {"a": {"type": "string"}}}"#);
+    FileSource::open(&files, &contract, Path::new("")).expect("the file opens")
 }
 
 async fn stream_source(broker: &Broker) -> JetStreamSource {

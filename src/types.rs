@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 
 /// A place in a source: the broker's stream sequence, or the ordinal of a record in a file. The first is 1.
@@ -65,8 +66,21 @@ pub struct RawMessage {
     pub received_at: Option<Micros>,
     /// Headers in the order in which they came; none from files.
     pub headers: Vec<(String, String)>,
+    /// The names of the fields, where the body is a CSV record of a file; none otherwise.
+    pub columns: Option<Arc<[String]>>,
     /// The payload: a JSON document, one CSV record, or many events, as the header `Content-Type` says.
     pub body: Bytes,
+}
+
+/// Records of a file that have types already, in place of as many messages.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RawRows {
+    /// The file's name, as the pipeline names it.
+    pub stream: Arc<str>,
+    /// The sequence of the first; the others follow one by one.
+    pub first: Sequence,
+    /// One row a record, as the file has them.
+    pub rows: RecordBatch,
 }
 
 /// Why an event could not be read as its contract says.

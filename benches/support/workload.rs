@@ -97,6 +97,7 @@ pub fn messages(stream: &str, bodies: &[Bytes]) -> Vec<RawMessage> {
         subject: Arc::clone(&subject),
         received_at: Some(START_SECONDS * 1_000_000 + sequence as i64),
         headers: Vec::new(),
+        columns: None,
         body: body.clone(),
     };
     (1..).zip(bodies).map(message).collect()

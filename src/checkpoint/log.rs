@@ -22,7 +22,7 @@ impl EpochLog {
     /// # Errors
     /// `Unavailable` for the disk; `Corrupt` if a whole line is no record or the numbers have a gap.
     pub fn open(directory: &Path) -> Result<(Self, Vec<EpochRecord>)> {
-        let path = directory.join("epochs.ndjson");
+        let path = directory.join(LOG);
         let failed = |error: std::io::Error| {
             Error::caused(ErrorKind::Unavailable, format!("opening the epoch log `{}`", path.display()), error)
         };
@@ -38,7 +38,7 @@ impl EpochLog {
     /// # Errors
     /// As [`EpochLog::open`].
     pub fn records(directory: &Path) -> Result<Vec<EpochRecord>> {
-        let path = directory.join("epochs.ndjson");
+        let path = directory.join(LOG);
         match File::open(&path) {
             Ok(mut file) => Ok(read(&mut file, &path)?.0),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -61,16 +61,57 @@ impl EpochLog {
         })
     }
 
-    /// Forgets all records: the sources are read anew from their beginning.
+    /// Begins another log beside that of a state directory, which stays what a restart finds until this one is
+    /// [established](Self::establish). One that was begun before and left is forgotten.
     ///
     /// # Errors
     /// `Unavailable`: the disk.
-    pub fn clear(&mut self) -> Result<()> {
-        self.file.set_len(0).and_then(|()| self.file.sync_data()).map_err(|error| {
-            Error::caused(ErrorKind::Unavailable, format!("emptying the epoch log `{}`", self.path.display()), error)
-        })
+    pub fn begin_anew(directory: &Path) -> Result<Self> {
+        let path = directory.join(ANEW);
+        let failed = |error: std::io::Error| {
+            Error::caused(ErrorKind::Unavailable, format!("beginning the epoch log `{}`", path.display()), error)
+        };
+        std::fs::create_dir_all(directory).map_err(failed)?;
+        let file = OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed)?;
+        file.set_len(0).and_then(|()| file.sync_all()).map_err(failed)?;
+        Ok(Self { file, path })
+    }
+
+    /// Whether this log was begun beside another one that still stands.
+    pub fn is_begun_anew(&self) -> bool {
+        self.path.file_name().is_some_and(|name| name == ANEW)
+    }
+
+    /// Puts a log that was [begun anew](Self::begin_anew) in the place of the other one, at once; any other stays as it is.
+    ///
+    /// # Errors
+    /// `Unavailable`: the disk.
+    pub fn establish(&mut self) -> Result<()> {
+        if !self.is_begun_anew() {
+            return Ok(());
+        }
+        let path = self.path.with_file_name(LOG);
+        let sync_folder = || File::open(path.parent().unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
+        std::fs::rename(&self.path, &path).and_then(|()| sync_folder()).map_err(|error| {
+            Error::caused(ErrorKind::Unavailable, format!("replacing the epoch log `{}`", path.display()), error)
+        })?;
+        self.path = path;
+        Ok(())
+    }
+
+    /// The records of this log.
+    ///
+    /// # Errors
+    /// As [`EpochLog::open`].
+    pub fn logged(&mut self) -> Result<Vec<EpochRecord>> {
+        Ok(read(&mut self.file, &self.path)?.0)
     }
 }
+
+/// The log's name in a state directory.
+const LOG: &str = "epochs.ndjson";
+/// The name of a log that was begun beside it.
+const ANEW: &str = "epochs.anew.ndjson";
 
 /// The whole records, and the length of the file up to the end of the last whole line.
 fn read(file: &mut File, path: &Path) -> Result<(Vec<EpochRecord>, u64)> {
@@ -163,7 +204,7 @@ mod tests {
         assert!(records.is_empty());
         log.append(&record(1)).expect("appends");
         log.append(&record(2)).expect("appends");
-        let path = home.path().join("epochs.ndjson");
+        let path = home.path().join(LOG);
         let mut bytes = std::fs::read(&path).expect("readable");
         bytes.extend_from_slice(b"{\"epoch\":3,");
         std::fs::write(&path, bytes).expect("writable");
@@ -171,6 +212,28 @@ mod tests {
         assert_eq!(records, [record(1), record(2)]);
         log.append(&record(3)).expect("appends");
         assert_eq!(EpochLog::records(home.path()).expect("readable").len(), 3);
+    }
+
+    #[test]
+    fn a_log_begun_anew_counts_once_it_is_established() {
+        let home = tempfile::tempdir().expect("a folder");
+        let (mut log, _) = EpochLog::open(home.path()).expect("opens");
+        log.append(&record(1)).expect("appends");
+        log.append(&record(2)).expect("appends");
+        for established in [false, true] {
+            let mut anew = EpochLog::begin_anew(home.path()).expect("begins");
+            assert_eq!(anew.logged().expect("readable"), [], "what was left is forgotten");
+            anew.append(&record(1)).expect("appends");
+            assert_eq!(EpochLog::records(home.path()).expect("readable").len(), 2);
+            if established {
+                anew.establish().expect("replaced");
+                anew.append(&record(2)).expect("appends");
+                anew.append(&record(3)).expect("appends");
+                assert!(!anew.is_begun_anew());
+                assert_eq!(anew.logged().expect("readable").len(), 3);
+            }
+        }
+        assert_eq!(EpochLog::open(home.path()).expect("opens").1.len(), 3);
     }
 
     #[test]

@@ -18,7 +18,7 @@ use std::hash::BuildHasher;
 use crate::state::{Delta, normalise_zero, with_rows};
 
 use super::expression::row_text;
-use super::{ErrorRow, Held, Operator, StepContext};
+use super::{ErrorRow, Held, Keeps, Operator, StepContext};
 
 /// The state of one or several aggregate calls over all groups.
 pub(crate) trait Accumulate: Send {
@@ -31,6 +31,10 @@ pub(crate) trait Accumulate: Send {
     /// The values for these groups; each column with its position among the node's aggregates. A group whose value can't
     /// be expressed is named in `failures`; whatever stands in its place is not shown.
     fn evaluate(&self, groups: &[u32], failures: &mut Failures) -> Result<Vec<(usize, ArrayRef)>>;
+    /// Whether it keeps the values of every row, and not only a few of each group.
+    fn keeps_values(&self) -> bool {
+        false
+    }
     /// Bytes held, roughly.
     fn bytes(&self) -> usize;
 }
@@ -63,6 +67,7 @@ pub(crate) struct Aggregate {
     groups: Groups,
     result_converter: RowConverter,
     text: String,
+    groups_text: String,
 }
 
 /// What the aggregates show for some groups.
@@ -90,6 +95,7 @@ impl Aggregate {
         calls: Vec<String>,
         schema: SchemaRef,
         text: String,
+        groups_text: String,
     ) -> Result<Self> {
         let fields = |range: std::ops::Range<usize>| {
             range.map(|column| SortField::new(schema.field(column).data_type().clone())).collect::<Vec<_>>()
@@ -103,7 +109,7 @@ impl Aggregate {
             hasher: foldhash::fast::FixedState::default(),
         };
         let result_converter = RowConverter::new(fields(keys..schema.fields().len()))?;
-        Ok(Self { keys, accumulators, calls, schema, groups, result_converter, text })
+        Ok(Self { keys, accumulators, calls, schema, groups, result_converter, text, groups_text })
     }
 
     fn assign(&mut self, input: &RecordBatch) -> Result<Vec<u32>> {
@@ -232,6 +238,12 @@ impl Operator for Aggregate {
             }
         }
         Ok(delta)
+    }
+
+    fn keeps(&self) -> Keeps {
+        let groups = self.groups_text.clone();
+        let whole = self.accumulators.iter().any(|accumulator| accumulator.keeps_values());
+        if whole { Keeps::RowsByGroup(groups) } else { Keeps::Groups(groups) }
     }
 
     fn held(&self) -> Held {

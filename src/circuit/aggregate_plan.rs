@@ -48,18 +48,18 @@ pub(super) fn build(
         let reason = format!("`{}` is computed over its whole group", call.short());
         compiler.recompute(reason);
     }
-    let text = description(groups, groups.len(), schema, &plan.recomputed);
+    let names: Vec<String> = groups.iter().map(|group| as_written(group).human_display().to_string()).collect();
+    let text = description(&names, schema, &plan.recomputed);
     let recipe = Recipe::new(format!("aggregate {} {calls:?}", groups.len()));
     let texts = calls.into_iter().map(|call| call.text).collect();
-    let operator = Aggregate::new(groups.len(), plan.finish()?, texts, Arc::clone(schema), text)?;
+    let operator = Aggregate::new(groups.len(), plan.finish()?, texts, Arc::clone(schema), text, names.join(", "))?;
     Ok(compiler.push(Box::new(operator), vec![narrowed.node], schema, recipe))
 }
 
 /// The operator in one line; what is computed over whole groups stands last.
-fn description(groups: &[Expr], keys: usize, schema: &SchemaRef, recomputed: &[usize]) -> String {
-    let names: Vec<String> = groups.iter().map(|group| as_written(group).human_display().to_string()).collect();
+fn description(names: &[String], schema: &SchemaRef, recomputed: &[usize]) -> String {
     let of = |wanted: bool| {
-        let results = schema.fields().iter().skip(keys).enumerate();
+        let results = schema.fields().iter().skip(names.len()).enumerate();
         let shown = results.filter(|(output, _)| recomputed.contains(output) == wanted);
         shown.map(|(_, field)| field.name().as_str()).collect::<Vec<_>>().join(", ")
     };

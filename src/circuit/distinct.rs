@@ -93,6 +93,10 @@ impl Accumulate for Distinct {
         self.behind.evaluate(groups, failures)
     }
 
+    fn keeps_values(&self) -> bool {
+        true
+    }
+
     fn bytes(&self) -> usize {
         self.behind.bytes() + self.counts.keys().map(|key| key.len() + 32).sum::<usize>()
     }

@@ -17,7 +17,7 @@ use datafusion::error::{DataFusionError, Result};
 use crate::state::{Arrangement, Delta, Match, RowId, with_rows};
 
 use super::expression::{Compiled, all_true, evaluate_apart, nulls};
-use super::{Held, Operator, StepContext};
+use super::{Held, Keeps, Operator, StepContext};
 
 /// A join; see the module.
 pub(crate) struct Join {
@@ -250,6 +250,10 @@ impl Operator for Join {
         self.half(RIGHT, right, context, &mut parts)?;
         self.half(LEFT, left, context, &mut parts)?;
         Delta::concat(&self.schema, &parts)?.consolidate()
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::Rows
     }
 
     fn held(&self) -> Held {

@@ -10,6 +10,7 @@ mod columns;
 mod compile;
 mod distinct;
 mod expression;
+mod growth;
 mod grouping_sets;
 mod intake;
 mod join;
@@ -36,6 +37,7 @@ use crate::state::Delta;
 use crate::types::Micros;
 
 pub use compile::{CompiledJob, compile};
+pub(crate) use growth::Keeps;
 pub use intake::{Admitted, Intake, positions};
 
 /// One operator. An implementor keeps what it needs of its inputs' past, and nothing else.
@@ -51,6 +53,11 @@ pub(crate) trait Operator: Send {
     /// What state the operator holds.
     fn held(&self) -> Held {
         Held::default()
+    }
+
+    /// What it keeps of its inputs' past.
+    fn keeps(&self) -> Keeps {
+        Keeps::Nothing
     }
 
     /// The operator in one line, for `check`.

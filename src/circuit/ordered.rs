@@ -205,6 +205,10 @@ impl Accumulate for Ordered {
             .collect()
     }
 
+    fn keeps_values(&self) -> bool {
+        true
+    }
+
     fn bytes(&self) -> usize {
         self.groups.iter().map(Multiset::bytes).sum()
     }

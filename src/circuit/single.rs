@@ -12,7 +12,7 @@ use datafusion::error::{DataFusionError, Result};
 
 use crate::state::{Arrangement, Delta, NullKeys, with_rows};
 
-use super::{ErrorRow, Held, Operator, StepContext};
+use super::{ErrorRow, Held, Keeps, Operator, StepContext};
 
 /// See the module.
 pub(super) struct Single {
@@ -85,6 +85,10 @@ impl Operator for Single {
         self.part(&before, -1, &mut parts, context);
         self.part(&now, 1, &mut parts, context);
         Delta::concat(&self.schema, &parts)?.consolidate()
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::Rows
     }
 
     fn held(&self) -> Held {

@@ -19,7 +19,7 @@ use crate::types::Micros;
 
 use super::expression::{Compiled, evaluate_all};
 use super::recipe::Recipe;
-use super::{Held, Operator, StepContext};
+use super::{Held, Keeps, Operator, StepContext};
 
 /// One comparison of a row's own time with the watermark.
 pub(crate) struct Comparison {
@@ -175,6 +175,10 @@ impl Operator for Temporal {
 
     fn follows_watermark(&self) -> bool {
         true
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::WaitingRows
     }
 
     fn held(&self) -> Held {

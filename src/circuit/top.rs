@@ -15,7 +15,7 @@ use datafusion::error::{DataFusionError, Result};
 
 use crate::state::{Delta, with_rows};
 
-use super::{Held, Operator, StepContext};
+use super::{Held, Keeps, Operator, StepContext};
 
 /// See the module.
 pub(super) struct Top {
@@ -155,6 +155,10 @@ impl Operator for Top {
             }
         }
         Delta::concat(&self.schema, &parts)?.consolidate()
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::Rows
     }
 
     fn held(&self) -> Held {

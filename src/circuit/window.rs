@@ -18,7 +18,7 @@ use hashbrown::HashSet;
 use crate::state::{Arrangement, Delta, take_rows, with_rows};
 
 use super::expression::row_text;
-use super::{ErrorRow, Held, Operator, StepContext};
+use super::{ErrorRow, Held, Keeps, Operator, StepContext};
 
 /// See the module.
 pub(super) struct Window {
@@ -30,6 +30,8 @@ pub(super) struct Window {
     pub(super) order: RowOrder,
     /// How many of the arrangement's columns the output shows, before the results.
     pub(super) width: usize,
+    /// The PARTITION BY, as written.
+    pub(super) partitions: String,
     pub(super) schema: SchemaRef,
     pub(super) text: String,
 }
@@ -169,6 +171,10 @@ impl Operator for Window {
         let parts = [self.computed(&before, -1, context)?, self.computed(&after, 1, context)?];
         let parts: Vec<Delta> = parts.into_iter().flatten().collect();
         Delta::concat(&self.schema, &parts)?.consolidate()
+    }
+
+    fn keeps(&self) -> Keeps {
+        Keeps::RowsByGroup(self.partitions.clone())
     }
 
     fn held(&self) -> Held {

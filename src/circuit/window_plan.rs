@@ -70,6 +70,7 @@ pub(super) fn build(compiler: &mut Compiler, plan: &WindowPlan) -> Result<usize,
         calls: compiled,
         order: RowOrder::new(&rows, partition, &sort)?,
         width,
+        partitions: names.join(", "),
         schema: Arc::clone(&schema),
         text: format!("window {by}: recompute {}", results.join(", ")),
     };

@@ -1,13 +1,16 @@
 //! `milepost check`.
 
+use std::io::IsTerminal;
+
 use clap::Args;
 
 use crate::circuit::{Circuit, Maintenance};
 use crate::definition::pipeline::{Identity, Input, Pipeline, SinkTarget, Snapshot};
 use crate::runtime::engine::build_circuit;
+use crate::source::file::absent;
 
 use super::options::{Common, ReportFormat};
-use super::{Outcome, output, prepared};
+use super::{Outcome, complain, output, prepared};
 
 /// What `check` takes.
 #[derive(Debug, Args)]
@@ -25,7 +28,18 @@ pub(crate) struct Arguments {
 /// Compiles everything and prints what came of it.
 pub(crate) async fn check(arguments: &Arguments) -> Outcome {
     let pipeline = prepared(&arguments.common)?;
-    let circuit = build_circuit(&pipeline).await?;
+    let (circuit, absent) = (build_circuit(&pipeline).await, absent(&pipeline).await);
+    let circuit = match circuit {
+        Ok(circuit) if absent.errors.is_empty() => circuit,
+        circuit => {
+            let mut problems = circuit.err().unwrap_or_default();
+            problems.extend(absent.errors);
+            return Err(problems.into());
+        }
+    };
+    if !absent.warnings.is_empty() {
+        complain(&absent.warnings.render_warnings(std::io::stderr().is_terminal()));
+    }
     if arguments.format == ReportFormat::Json {
         return output::print_json(&as_json(&pipeline, &circuit));
     }
@@ -33,6 +47,14 @@ pub(crate) async fn check(arguments: &Arguments) -> Outcome {
     text.push_str(&output::plain_table(&header(&["name", "from", "rows"]), &source_rows(&pipeline)));
     text.push_str("\njobs, each behind those that it reads\n");
     text.push_str(&output::plain_table(&header(&["name", "kept up to date", "key", "reads"]), &job_rows(&circuit)));
+    text.push_str("\nstate\n");
+    let grows: Vec<Vec<String>> = circuit
+        .jobs()
+        .iter()
+        .enumerate()
+        .map(|(position, job)| vec![job.name.to_string(), grows_with(&circuit, position)])
+        .collect();
+    text.push_str(&output::plain_table(&header(&["job", "grows with"]), &grows));
     text.push_str("\nsinks\n");
     text.push_str(&output::plain_table(&header(&["job", "to"]), &sink_rows(&pipeline)));
     if arguments.operators {
@@ -50,7 +72,7 @@ fn source_rows(pipeline: &Pipeline) -> Vec<Vec<String>> {
     let row = |source: &crate::definition::pipeline::Source| {
         let from = match &source.input {
             Input::JetStream { stream, subjects, .. } => format!("stream {stream}, {}", subjects.join(" ")),
-            Input::File { path, .. } => format!("file {}", path.display()),
+            Input::Files(files) => files.to_string(),
         };
         let names = |columns: &[usize]| {
             let name = |&column: &usize| source.contract.columns.get(column).map_or("?", |column| column.name.as_str());
@@ -77,7 +99,14 @@ fn job_rows(circuit: &Circuit) -> Vec<Vec<String>> {
     circuit.jobs().iter().map(row).collect()
 }
 
-fn maintenance(class: &Maintenance) -> String {
+/// What the state of a job grows with.
+pub(super) fn grows_with(circuit: &Circuit, job: usize) -> String {
+    let growth = circuit.growth(job);
+    if growth.is_empty() { "nothing".to_owned() } else { growth.join("; ") }
+}
+
+/// A job's maintenance class, with the reasons.
+pub(super) fn maintenance(class: &Maintenance) -> String {
     match class {
         Maintenance::Incremental => "incremental".to_owned(),
         Maintenance::Recompute(reasons) => format!("recompute: {}", reasons.join("; ")),
@@ -112,10 +141,12 @@ fn as_json(pipeline: &Pipeline, circuit: &Circuit) -> serde_json::Value {
     let jobs: Vec<serde_json::Value> = circuit
         .jobs()
         .iter()
-        .map(|job| {
+        .enumerate()
+        .map(|(position, job)| {
             serde_json::json!({
                 "name": &*job.name,
                 "maintenance": maintenance(&job.maintenance),
+                "state_grows_with": circuit.growth(position),
                 "key": crate::runtime::outlets::key_names(job),
                 "reads": job.reads,
                 "columns": job.schema.fields().iter().map(|field| {

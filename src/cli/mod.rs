@@ -7,6 +7,7 @@ mod demo;
 mod demo_events;
 mod demo_proof;
 mod demo_script;
+mod explain;
 mod options;
 mod output;
 mod path;
@@ -56,7 +57,7 @@ enum Command {
         --source milestones=data/order_to_invoice/observed.ndjson"
     )]
     Run(run::Arguments),
-    /// Run one SELECT over upsert sources, all jobs, and milepost.dead_letters, .late, .intake, .epochs, .progress, .errors
+    /// Run one SELECT over upsert sources, all jobs, and milepost.dead_letters, .late, .intake, .epochs, .progress, .errors, .operators
     #[command(after_help = "Example: milepost query pipelines/order_to_invoice.yaml \\\n    \
         \"SELECT state, count(*) AS lines FROM shipment_state GROUP BY state\" --format csv")]
     Query(query::Arguments),
@@ -66,6 +67,9 @@ enum Command {
     /// Print the files of a table's current version, one a line
     #[command(after_help = "Example: milepost path pipelines/order_to_invoice.yaml kpi_dispatch_sla")]
     Path(path::Arguments),
+    /// Print a job's circuit: its operators, their keys, and what each holds where the pipeline runs or ran
+    #[command(after_help = "Example: milepost explain pipelines/order_to_invoice.yaml shipment_state")]
+    Explain(explain::Arguments),
     /// Print the JSON Schema of the pipeline file format, or of the messages that a job publishes
     #[command(after_help = "Examples:\n  milepost schema > pipeline.schema.json\n  \
         milepost schema pipelines/order_to_invoice.yaml invoice_triggers")]
@@ -139,6 +143,7 @@ async fn perform(command: Command) -> Outcome {
         Command::Query(arguments) => query::query(&arguments).await,
         Command::Status(arguments) => status::status(&arguments).await,
         Command::Path(arguments) => path::path(&arguments),
+        Command::Explain(arguments) => explain::explain(&arguments).await,
         Command::Schema(arguments) => schema(&arguments).await,
     }
 }

@@ -19,7 +19,8 @@ pub(crate) struct Common {
     /// Everything that Milepost writes lies under it
     #[arg(long, value_name = "DIR", default_value = ".milepost")]
     pub(crate) home: PathBuf,
-    /// Read this source from a file instead of what the pipeline names; repeatable
+    /// Read this source from files instead of what the pipeline names: a path, a folder with `/` at its end, a glob or
+    /// `s3://BUCKET/KEY`; repeatable
     #[arg(long = "source", value_name = "NAME=PATH", value_parser = parse_source)]
     pub(crate) sources: Vec<(String, PathBuf)>,
     /// Where time comes from, instead of what the pipeline says: `broker` or `event_time`

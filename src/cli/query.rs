@@ -35,7 +35,8 @@ pub(crate) async fn query(arguments: &Arguments) -> Outcome {
     output::print_rows(&schema, &rows, arguments.format)
 }
 
-async fn ask_or_read(
+/// The rows of a query over the running process, or what the last one left.
+pub(crate) async fn ask_or_read(
     pipeline: &Pipeline,
     common: &Common,
     sql: &str,

@@ -33,11 +33,14 @@ mod tests;
 
 use std::sync::Arc;
 
+use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 
 use super::rule::{self, Checked, Fault};
+use super::shape::Plan;
 use super::{Decoder, MESSAGE_BYTES_MAX, RowPlace};
-use crate::types::{RawMessage, Rejection, Sequence};
+use crate::definition::contract::Contract;
+use crate::types::{RawMessage, RawRows, Rejection, Sequence};
 
 pub(crate) use self::cells::ObjectCells;
 pub(crate) use self::ipc::{batches, row_count};
@@ -104,6 +107,29 @@ impl Decoder {
         }
         self.settle("", place)
     }
+}
+
+/// A record that has types, as a message of its own: what a dead letter keeps of it.
+pub fn row_message(rows: &RawRows, row: usize) -> RawMessage {
+    let position = row.min(rows.rows.num_rows().saturating_sub(1));
+    RawMessage {
+        stream: Arc::clone(&rows.stream),
+        sequence: rows.first.saturating_add(position as u64),
+        subject: Arc::from(""),
+        received_at: None,
+        headers: vec![(super::encoding::HEADER.to_owned(), super::encoding::ARROW.to_owned())],
+        columns: None,
+        body: row_bytes(&rows.rows, row).unwrap_or_default(),
+    }
+}
+
+/// Why no row of a schema can be read as a contract says, whatever its values are: a required column is missing, the type of
+/// a column is another one, or a column is not the contract's and it accepts no others. One reason a column, in the contract's
+/// order; none where each row is to be judged by itself.
+pub fn misfits(contract: &Contract, schema: &SchemaRef) -> Vec<String> {
+    let plan = Plan::new(contract);
+    let batch = RecordBatch::new_empty(Arc::clone(schema));
+    ObjectCells::bind(batch.columns(), schema.fields(), &plan.root, plan.additional).misfits(&plan.root)
 }
 
 /// The batches of a message, matched with the contract. A batch can refer to one text from many rows: all of them together

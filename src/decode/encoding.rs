@@ -31,10 +31,14 @@ const KNOWN: [(&str, Encoding); 5] = [
     ("application/x-ndjson", Encoding::Lines),
     ("application/ndjson", Encoding::Lines),
     ("application/jsonl", Encoding::Lines),
-    ("application/vnd.apache.arrow.stream", Encoding::Arrow),
+    (ARROW, Encoding::Arrow),
 ];
 
-const HEADER: &str = "Content-Type";
+/// The header.
+pub(super) const HEADER: &str = "Content-Type";
+
+/// What it says of an Arrow IPC stream.
+pub(super) const ARROW: &str = "application/vnd.apache.arrow.stream";
 
 impl Encoding {
     /// What the headers say.

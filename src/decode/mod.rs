@@ -77,12 +77,12 @@ pub const DEPTH_MAX: usize = 64;
 /// The longest number that is read, in characters.
 pub const NUMBER_BYTES_MAX: usize = 400;
 
-/// How a message's body is encoded.
+/// How the body of a message is encoded that does not say so itself, by `Content-Type` or by its columns.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Format {
     /// One JSON document.
     Json,
-    /// One CSV record (RFC 4180, without its line ending). An empty field is an absent property, `""` the empty text;
+    /// One CSV record (RFC 4180, without its line ending), unless the message has columns of its own. An empty field is an absent property, `""` the empty text;
     /// arrays and objects are JSON in their cell.
     Csv {
         /// The file's column names. One that the contract does not name is ignored, or rejects every record where the
@@ -96,6 +96,8 @@ pub enum Format {
 pub struct Decoder {
     plan: Plan,
     layout: Layout,
+    /// The columns that the last record had of its own.
+    own_header: Option<(Arc<[String]>, Header)>,
     schema: SchemaRef,
     columns: Vec<ColumnBuilder>,
     system: SystemColumns,
@@ -126,6 +128,7 @@ impl Decoder {
         Self {
             plan,
             layout,
+            own_header: None,
             schema: contract.table_schema(),
             columns,
             system: SystemColumns::new(),
@@ -145,6 +148,7 @@ impl Decoder {
                 return 0;
             }
         };
+        self.set_own_header(message);
         let mut appended = 0;
         let mut count = |index: u32, outcome: Checked<()>| match outcome {
             Ok(()) => appended += 1,
@@ -213,7 +217,7 @@ impl Decoder {
 
     /// The events of a message, none of them decoded yet.
     fn take_apart<'m>(&self, message: &'m RawMessage) -> Checked<Events<'m>> {
-        if matches!(self.layout, Layout::Csv(_)) {
+        if message.columns.is_some() || matches!(self.layout, Layout::Csv(_)) {
             return Ok(Events::One);
         }
         let encoding = Encoding::of(message)?;
@@ -234,13 +238,25 @@ impl Decoder {
         }
     }
 
+    /// Matches a record's own columns with the contract, unless they are those of the record before.
+    fn set_own_header(&mut self, message: &RawMessage) {
+        let Some(columns) = &message.columns else {
+            self.own_header = None;
+            return;
+        };
+        if self.own_header.as_ref().is_none_or(|(known, _)| !Arc::ptr_eq(known, columns)) {
+            let header = Header::new(columns.to_vec(), &self.plan.root);
+            self.own_header = Some((Arc::clone(columns), header));
+        }
+    }
+
     fn event(&mut self, body: &[u8], place: RowPlace<'_>) -> Checked<()> {
         let text = event_text(body)?;
-        let Self { plan, layout, scratch, .. } = self;
+        let Self { plan, layout, own_header, scratch, .. } = self;
         scratch.clear();
-        match layout {
-            Layout::Json => Reader { plan, message: text, scratch }.document(text)?,
-            Layout::Csv(header) => header.record(plan, text, scratch)?,
+        match (own_header, layout) {
+            (Some((_, header)), _) | (None, Layout::Csv(header)) => header.record(plan, text, scratch)?,
+            (None, Layout::Json) => Reader { plan, message: text, scratch }.document(text)?,
         }
         self.settle(text, place)
     }

@@ -83,6 +83,7 @@ pub(super) fn message(body: impl Into<Bytes>) -> RawMessage {
         subject: "test.a".into(),
         received_at: Some(1_000_000),
         headers: Vec::new(),
+        columns: None,
         body: body.into(),
     }
 }

@@ -14,7 +14,7 @@ fn environment(name: &str) -> Option<String> {
     match name {
         "MILEPOST_STREAM" => Some("MILESTONES".to_owned()),
         "MILEPOST_ROWS" => Some("500".to_owned()),
-        "MILEPOST_SECRET" => Some("hunter2.parquet".to_owned()),
+        "MILEPOST_SECRET" => Some("hunter2.xlsx".to_owned()),
         _ => None,
     }
 }

@@ -67,6 +67,7 @@ pub(crate) struct SourceFile {
     pub(crate) contract: Option<Word>,
     pub(crate) jetstream: Option<StreamFile>,
     pub(crate) files: Option<Word>,
+    pub(crate) watch: Option<WatchFile>,
     pub(crate) unique: Option<Placed<Vec<Word>>>,
     pub(crate) upsert: Option<UpsertFile>,
     pub(crate) deleted: Option<Word>,
@@ -80,6 +81,13 @@ pub(crate) struct StreamFile {
     pub(crate) stream: Option<Word>,
     pub(crate) subjects: Option<Placed<Vec<Word>>>,
     pub(crate) start: Option<Start>,
+}
+
+#[derive(Debug)]
+pub(crate) struct WatchFile {
+    pub(crate) span: Range<usize>,
+    pub(crate) on: bool,
+    pub(crate) every: Option<Placed<Micros>>,
 }
 
 #[derive(Debug)]
@@ -197,6 +205,7 @@ impl SourceFile {
             contract: fields.word("contract", report),
             jetstream: fields.get("jetstream").and_then(|node| StreamFile::read(node, report)),
             files: fields.word("files", report),
+            watch: fields.get("watch").and_then(|node| WatchFile::read(node, report)),
             unique: fields.words("unique", report),
             upsert: fields.get("upsert").and_then(|node| UpsertFile::read(node, report)),
             deleted: fields.word("deleted", report),
@@ -238,6 +247,22 @@ fn read_start(node: &Node, report: &mut Report<'_>) -> Option<Start> {
             let help = "write `all`, `{ sequence: 1 }` or `{ time: 2026-11-01T00:00:00Z }`";
             report.mismatch(node, "`start`", "`all`, a sequence or a time", help);
             None
+        }
+    }
+}
+
+impl WatchFile {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        match &node.content {
+            Content::Boolean(on) => Some(Self { span: node.span.clone(), on: *on, every: None }),
+            Content::Map(_) => {
+                let fields = Fields::open(node, &grammar::WATCH, &node.span, report)?;
+                Some(Self { span: node.span.clone(), on: true, every: fields.duration("every", report) })
+            }
+            _ => {
+                report.mismatch(node, "`watch`", "`true`, `false` or a mapping", "write `true`, or `{ every: 5s }`");
+                None
+            }
         }
     }
 }

@@ -9,7 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::contract::{Column, Condition, Contract, Kind, Value};
 use super::pipeline::{
-    Clock, EventTime, FileFormat, Identity, Input, Job, Late, Pipeline, Sink, SinkTarget, Snapshot, Source, Start,
+    Clock, EventTime, FileForm, FileFormat, FileNames, Identity, Input, Job, Late, Pipeline, Sink, SinkTarget,
+    Snapshot, Source, Start,
 };
 
 /// Changes when the same definition shall have another fingerprint.
@@ -129,12 +130,17 @@ impl Print {
                     }
                 }
             }
-            Input::File { path: _, format } => {
+            // Where they lie can't be seen in what they hold.
+            Input::Files(files) => {
                 self.tag(1);
-                self.tag(match format {
-                    FileFormat::Ndjson => 0,
-                    FileFormat::Csv => 1,
-                });
+                match &files.names {
+                    FileNames::One { name: _, form: FileForm { format, packing: _ } } => self.tag(match format {
+                        FileFormat::Ndjson => 0,
+                        FileFormat::Csv => 1,
+                        FileFormat::Parquet => 2,
+                    }),
+                    FileNames::Pattern(_) | FileNames::Folder(_) => self.tag(3),
+                }
             }
         }
     }

@@ -150,7 +150,14 @@ pub(crate) static SOURCE: Shape = Shape {
             "files",
             Form::Text,
             Need::OneOf,
-            "Read from a file (`.ndjson`, `.jsonl`, `.json`, `.csv`), relative to this file.",
+            "Read from files (`.ndjson`, `.jsonl`, `.json`, `.csv`, also with `.gz` or `.zst`, and `.parquet`): a path \
+             relative to this file, a glob, a folder that ends with `/`, or the same in a bucket (`s3://BUCKET/KEY`).",
+        ),
+        field(
+            "watch",
+            Form::Either(&Form::Boolean, &Form::One(&WATCH)),
+            Need::Optional,
+            "Whether files that appear later are read too; `false`.",
         ),
         field("unique", Form::Texts, Need::AtMostOne, "Of rows with the same values in these columns the first wins."),
         field(
@@ -181,7 +188,6 @@ pub(crate) static SOURCE: Shape = Shape {
         later("archive", "leave it out: `start: all` replays from the stream, as far back as the stream reaches"),
         later("history", "leave it out: jobs see the rows as they are now"),
         later("retain", "leave it out: every row is kept"),
-        later("watch", "leave it out: a file is read once, from start to end"),
         later("dead_letters", "leave it out: every dead letter is kept, and none stops the pipeline"),
     ],
 };
@@ -207,6 +213,12 @@ pub(crate) static START: Shape = Shape {
         field("sequence", Form::Integer(1, u64::MAX), Need::OneOf, "The first stream sequence to read."),
         field("time", Form::Text, Need::OneOf, "Messages received from this instant on, RFC 3339 with an offset."),
     ],
+    later: &[],
+};
+
+pub(crate) static WATCH: Shape = Shape {
+    what: "`watch`",
+    fields: &[field("every", Form::Duration, Need::Required, "How often new files are looked for; `1s`.")],
     later: &[],
 };
 

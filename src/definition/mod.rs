@@ -6,6 +6,7 @@
 //! from `load`.
 
 pub mod contract;
+pub mod pattern;
 pub mod pipeline;
 
 mod compile;

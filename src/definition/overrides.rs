@@ -3,28 +3,37 @@
 use std::path::Path;
 
 use super::grammar::CLOCKS;
-use super::pipeline::{Clock, Identity, Input, Pipeline, Source};
-use super::place;
+use super::pipeline::{Clock, FileSet, Identity, Input, Pipeline, Source};
 use crate::diagnostic::{Diagnostic, Diagnostics, suggest};
 use crate::error::{Error, ErrorKind, Result};
 
 impl Pipeline {
-    /// Reads the source `name` from the file at `path`, in place of what the pipeline names. The format follows from the
-    /// extension. An error of kind `Definition` if there is no such source or the path names no input file.
+    /// Reads the source `name` from the files at `path` (a path, a glob, a folder with `/` at its end, or the same in a
+    /// bucket), in place of what the pipeline names; they are watched if those were. An error of kind `Definition` if there
+    /// is no such source or the path names no input files.
     pub fn override_source(&mut self, name: &str, path: &Path) -> Result<()> {
         let names: Vec<String> = self.sources.iter().map(|source| source.name.to_string()).collect();
         let Some(source) = self.sources.iter_mut().find(|source| &*source.name == name) else {
             let help = suggest(name, names.iter().map(String::as_str));
             return Err(Error::new(ErrorKind::Definition, format!("there is no source `{name}`: {help}")));
         };
-        let shown = path.display();
-        let format = place::format(&path.to_string_lossy()).map_err(|(message, help)| {
+        let text = path.to_string_lossy();
+        let shown = match text.split_once("://") {
+            // What stands before an `@` may be a password.
+            Some((scheme, rest)) if rest.contains('@') => format!("{scheme}://…"),
+            _ => text.to_string(),
+        };
+        let files = FileSet::parse(Path::new(""), &text).map_err(|(message, help)| {
             Error::new(
                 ErrorKind::Definition,
                 format!("source `{name}` can't be read from `{shown}`: {message}; {help}"),
             )
         })?;
-        source.input = Input::File { path: path.to_path_buf(), format };
+        let watch = match &source.input {
+            Input::Files(before) => before.watch,
+            Input::JetStream { .. } => None,
+        };
+        source.input = Input::Files(FileSet { watch, ..files });
         Ok(())
     }
 
@@ -41,7 +50,7 @@ impl Pipeline {
             return Ok(());
         }
         let mut problems = Diagnostics::default();
-        let from_file = |source: &&Source| matches!(source.input, Input::File { .. });
+        let from_file = |source: &&Source| matches!(source.input, Input::Files(_));
         let timed =
             |source: &&Source| source.event_time.is_some() || !matches!(source.identity, Identity::Upsert { .. });
         let no_stream = self.sources.iter().all(|source| from_file(&source));
@@ -76,14 +85,20 @@ mod tests {
         let path = Path::new("/data/events.ndjson");
         pipeline.override_source("events", path).expect("the source is there");
         let input = pipeline.sources.first().map(|source| &source.input);
-        assert!(matches!(input, Some(Input::File { path: read, .. }) if read == path));
+        assert!(matches!(input, Some(Input::Files(files)) if files.to_string() == "file /data/events.ndjson"));
+        pipeline.override_source("events", Path::new("in/*.parquet")).expect("a glob");
         let message = |result: Result<()>| result.err().map(|error| error.chain()).unwrap_or_default();
         let cases = [
             ("event", "x.csv", "there is no source `event`: did you mean `events`? valid are `events`, `lines`"),
             (
                 "events",
-                "x.parquet",
-                "source `events` can't be read from `x.parquet`: Parquet as an input is not supported",
+                "s3://key:hidden@bucket/x.csv",
+                "source `events` can't be read from `s3://…`: the URL names no bucket; write",
+            ),
+            (
+                "events",
+                "x.xml",
+                "source `events` can't be read from `x.xml`: `.xml` is not an input format; name files",
             ),
         ];
         for (name, path, expected) in cases {

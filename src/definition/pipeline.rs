@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::definition::contract::Contract;
+use crate::definition::pattern::FilePattern;
 use crate::diagnostic::{Diagnostic, SourceText};
 use crate::types::{Micros, Secret, Sequence};
 
@@ -178,13 +179,55 @@ pub enum Input {
         /// Where reading starts the first time.
         start: Start,
     },
-    /// One file; the path is resolved against the pipeline file.
-    File {
-        /// Where it lies.
-        path: PathBuf,
-        /// How it is cut into records.
-        format: FileFormat,
+    /// Files, read one after another.
+    Files(FileSet),
+}
+
+/// Which files a source reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FileSet {
+    /// What names are relative to.
+    pub root: FileRoot,
+    /// Their names.
+    pub names: FileNames,
+    /// How often new files are looked for; none: those that are there when reading starts are all.
+    pub watch: Option<Duration>,
+    /// Where in the pipeline file they are named; none where the command line names them.
+    pub span: Option<Range<usize>>,
+}
+
+/// What the names of files are relative to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileRoot {
+    /// A folder of this machine; empty: the one that the process runs in.
+    Folder(PathBuf),
+    /// A bucket of an object store, by its name.
+    Bucket(String),
+}
+
+/// The names of files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FileNames {
+    /// One file.
+    One {
+        /// Its name.
+        name: String,
+        /// How it is read.
+        form: FileForm,
     },
+    /// All files that match.
+    Pattern(FilePattern),
+    /// All files in a folder whose names say how they are read; the pattern matches whatever lies there.
+    Folder(FilePattern),
+}
+
+/// How a file is read, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileForm {
+    /// What it holds.
+    pub format: FileFormat,
+    /// How that is packed.
+    pub packing: Packing,
 }
 
 /// Where reading a stream starts the first time.
@@ -198,13 +241,26 @@ pub enum Start {
     Time(Micros),
 }
 
-/// How a file is cut into records.
+/// What a file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileFormat {
-    /// One JSON document a line (`.ndjson`, `.jsonl`).
+    /// One JSON document a line (`.ndjson`, `.jsonl`, `.json`).
     Ndjson,
     /// RFC 4180 with a header line (`.csv`).
     Csv,
+    /// Rows with types (`.parquet`).
+    Parquet,
+}
+
+/// How a file's content is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// Not at all, or as its format does by itself.
+    Plain,
+    /// One or more gzip members (`.gz`).
+    Gzip,
+    /// One or more Zstandard frames (`.zst`).
+    Zstd,
 }
 
 /// What makes a row new. Indexes are contract columns.

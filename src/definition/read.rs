@@ -111,8 +111,6 @@ impl Report<'_> {
     pub(crate) fn boolean(&mut self, node: &Node, what: &str) -> Option<bool> {
         match &node.content {
             Content::Boolean(value) => Some(*value),
-            Content::Text(text) if text.is_expanded() && text.value == "true" => Some(true),
-            Content::Text(text) if text.is_expanded() && text.value == "false" => Some(false),
             _ => {
                 self.mismatch(node, what, "`true` or `false`", "write `true` or `false`, without quotes");
                 None

@@ -71,7 +71,7 @@ fn form(form: &Form) -> Value {
             }
             json!({ "anyOf": [number, variable()] })
         }
-        Form::Boolean => json!({ "anyOf": [{ "type": "boolean" }, variable()] }),
+        Form::Boolean => json!({ "type": "boolean" }),
         Form::Choice(words) => json!({ "anyOf": [{ "enum": words }, variable()] }),
         Form::Texts => {
             json!({ "type": "array", "items": { "type": "string", "pattern": r"\S" }, "minItems": 1, "uniqueItems": true })

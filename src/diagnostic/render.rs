@@ -17,6 +17,15 @@ impl Diagnostics {
     /// All problems, ordered by file and place, one blank line between two; `styled` adds terminal colours. The text ends
     /// in a line break unless there is no problem.
     pub fn render(&self, styled: bool) -> String {
+        self.render_as(&Level::ERROR, styled)
+    }
+
+    /// The same for what may be meant as it is.
+    pub fn render_warnings(&self, styled: bool) -> String {
+        self.render_as(&Level::WARNING, styled)
+    }
+
+    fn render_as(&self, level: &Level<'_>, styled: bool) -> String {
         let mut sorted = self.clone();
         sorted.sort();
         let renderer = if styled { Renderer::styled() } else { Renderer::plain() };
@@ -26,7 +35,7 @@ impl Diagnostics {
             if index > 0 {
                 text.push('\n');
             }
-            text.push_str(&diagnostic.render(&renderer));
+            text.push_str(&diagnostic.render(level, &renderer));
             text.push('\n');
         }
         if let Some(more) = sorted.len().checked_sub(SHOWN_MAX).filter(|&more| more > 0) {
@@ -37,9 +46,9 @@ impl Diagnostics {
 }
 
 impl Diagnostic {
-    fn render(&self, renderer: &Renderer) -> String {
+    fn render(&self, level: &Level<'_>, renderer: &Renderer) -> String {
         let path = self.file.path.display().to_string();
-        let title = Level::ERROR.primary_title(self.message.as_str());
+        let title = level.clone().primary_title(self.message.as_str());
         let group = if self.file.text.is_empty() {
             Group::with_title(title).element(Origin::path(path))
         } else {

@@ -30,12 +30,14 @@ pub enum SystemTable {
     Progress,
     /// Rows that an expression fails on, or that have a null in their job's key.
     Errors,
+    /// Every operator of the circuit, and what it holds now.
+    Operators,
 }
 
 impl SystemTable {
     /// All of them, in the order in which help lists them.
-    pub const ALL: [Self; 6] =
-        [Self::DeadLetters, Self::Late, Self::Intake, Self::Epochs, Self::Progress, Self::Errors];
+    pub const ALL: [Self; 7] =
+        [Self::DeadLetters, Self::Late, Self::Intake, Self::Epochs, Self::Progress, Self::Errors, Self::Operators];
 
     /// The name in SQL.
     pub fn name(self) -> &'static str {
@@ -46,6 +48,7 @@ impl SystemTable {
             Self::Epochs => "milepost.epochs",
             Self::Progress => "milepost.progress",
             Self::Errors => "milepost.errors",
+            Self::Operators => "milepost.operators",
         }
     }
 
@@ -64,6 +67,9 @@ impl SystemTable {
         match self {
             Self::Errors => Some(
                 "error rows follow from jobs, so the job would follow from itself; ask with `milepost query`, which sees them",
+            ),
+            Self::Operators => Some(
+                "what operators hold follows from jobs, so the job would follow from itself; ask with `milepost query`, which sees it",
             ),
             Self::DeadLetters | Self::Late | Self::Intake | Self::Epochs | Self::Progress => None,
         }
@@ -111,6 +117,14 @@ impl SystemTable {
                 ("inputs", &text),
             ],
             Self::Progress => vec![("pipeline", &text), ("epoch", &integer), ("clock", &time), ("watermark", &time)],
+            Self::Operators => vec![
+                ("id", &integer),
+                ("inputs", &text),
+                ("jobs", &text),
+                ("operator", &text),
+                ("rows", &integer),
+                ("bytes", &integer),
+            ],
             Self::Errors => {
                 vec![("job", &text), ("expression", &text), ("reason", &text), ("row", &text), ("count", &integer)]
             }

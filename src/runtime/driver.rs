@@ -4,8 +4,11 @@
 //! restart the logged epochs are run again from exactly their ranges and clocks; nothing is published before what was read
 //! when the process last stopped has been read again. Then each change stream is reconciled with its ledger, so that only
 //! differences are published.
+//!
+//! Upsert files may change. Then every source is read again from where it was begun, into a log of its own that takes the
+//! place of the old one when all has been read: until then readers keep the tables that they have, and a crash changes nothing.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -14,17 +17,17 @@ use futures::future::{BoxFuture, join_all, select_all};
 
 use crate::batch::{OpenBatch, Supply};
 use crate::checkpoint::{EpochLog, EpochRecord, HomeLock, InputRange};
-use crate::decode::Format;
 use crate::definition::pipeline::{Clock, Input, NatsSettings, Pipeline, SinkTarget};
 use crate::diagnostic::Diagnostics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::connect::{Broker, connect_with};
+use crate::source::file::absent;
 use crate::source::repeats::Repeats;
-use crate::source::{Read, ReadLimit, Rest};
-use crate::types::{Epoch, Micros};
+use crate::source::{Read, ReadLimit, Rest, TakenPart};
+use crate::types::{Epoch, Micros, SequenceRange};
 
 use super::engine::{Engine, EpochInput, EpochOutput};
-use super::inputs::{Gathered, InputState, open_inputs};
+use super::inputs::{Gathered, InputState, add_range, open_inputs};
 use super::outlets::{self, ChangeOutlet, TableOutlet, state_directory};
 use super::report::{SourceReport, StatusReport};
 use super::shared::{Shared, blocking, write_status};
@@ -73,19 +76,55 @@ impl From<Diagnostics> for RunFailure {
 /// All problems of the definition, or what the environment or the data made impossible.
 pub async fn run(
     pipeline: Arc<Pipeline>,
-    options: RunOptions,
+    mut options: RunOptions,
     stop: BoxFuture<'static, ()>,
 ) -> Result<StatusReport, RunFailure> {
+    let missing = absent(&pipeline).await;
+    if !missing.errors.is_empty() {
+        return Err(missing.errors.into());
+    }
+    for warning in missing.warnings.0 {
+        tracing::warn!("{}", warning.message);
+    }
+    let stop = stop.shared();
+    let mut anew = None;
+    loop {
+        match Box::pin(run_once(&pipeline, options, stop.clone(), anew)).await? {
+            Ended::Finished(report) => return Ok(report),
+            Ended::Anew(again, begun) => (options, anew) = (again, Some(begun)),
+        }
+    }
+}
+
+/// How a run ended.
+enum Ended {
+    /// As it should; how the pipeline stands then.
+    Finished(StatusReport),
+    /// What was read is not as it was, and all is to be read again, under these options, the streams from where they were
+    /// begun.
+    Anew(RunOptions, Vec<InputRange>),
+}
+
+/// With `anew` everything is read again from there; what is logged stays what a restart finds until that is done.
+async fn run_once(
+    pipeline: &Arc<Pipeline>,
+    options: RunOptions,
+    stop: Stop,
+    anew: Option<Vec<InputRange>>,
+) -> Result<Ended, RunFailure> {
+    let pipeline = Arc::clone(pipeline);
     let directory = state_directory(&options.home, &pipeline.name);
     let broker = if needs_broker(&pipeline, options.publish) { Some(connected(&options.nats).await?) } else { None };
     let told = |error: Error| explained(broker.as_ref(), error);
-    let mut inputs = open_inputs(&pipeline, broker.as_ref()).await.map_err(told)?;
-    let formats: Vec<Format> = inputs.iter().map(|input| input.format.clone()).collect();
-    let engine = Engine::new(Arc::clone(&pipeline), &formats).await?;
+    let mut inputs = open_inputs(&pipeline, broker.as_ref(), &directory).await.map_err(told)?;
+    let engine = Engine::new(Arc::clone(&pipeline), &[]).await?;
     let jobs = engine.circuit().jobs().to_vec();
     let tables = outlets::open_tables(&pipeline, &jobs, &options.home)?;
     let lock = HomeLock::take(&directory)?;
-    let (log, records) = EpochLog::open(&directory)?;
+    let (log, records) = match anew {
+        Some(begun) => begin_anew(&directory, begun)?,
+        None => EpochLog::open(&directory)?,
+    };
     let changes = match &broker {
         Some(broker) if options.publish => outlets::open_changes(&pipeline, &jobs, broker).await.map_err(told)?,
         _ => Vec::new(),
@@ -100,7 +139,6 @@ pub async fn run(
         positions: Mutex::new(Vec::new()),
     });
     let listening = listen(&directory, Arc::clone(&shared) as Arc<dyn Responder>)?;
-    let stop = stop.shared();
     let mut driver = Driver {
         broker,
         pipeline,
@@ -113,14 +151,26 @@ pub async fn run(
         options,
         stop,
         published: false,
+        behind: false,
         warned: Repeats::default(),
     };
     let finished = driver.drive(records).await;
     join_all(driver.inputs.iter_mut().map(|input| input.source.close())).await;
     drop(listening);
     drop(lock);
-    finished.map_err(|error| explained(driver.broker.as_ref(), error))?;
-    Ok(driver.shared.status(false))
+    let finished = finished.map_err(|error| explained(driver.broker.as_ref(), error))?;
+    Ok(match finished {
+        Course::Ended => Ended::Finished(driver.shared.status(false)),
+        Course::Anew(begun) => Ended::Anew(driver.options, begun),
+    })
+}
+
+/// Begins a log whose first record says where each stream was begun, and takes nothing.
+fn begin_anew(directory: &Path, begun: Vec<InputRange>) -> Result<(EpochLog, Vec<EpochRecord>)> {
+    let first = EpochRecord { epoch: Epoch(1), clock_us: None, watermark_us: None, ended: false, inputs: begun };
+    let mut log = EpochLog::begin_anew(directory)?;
+    log.append(&first)?;
+    Ok((log, vec![first]))
 }
 
 fn needs_broker(pipeline: &Pipeline, publish: bool) -> bool {
@@ -163,19 +213,44 @@ struct Driver {
     published: bool,
     /// What was said of the environment a short while ago.
     warned: Repeats,
+    /// Whether readers find more than was read again so far: the tables that they have stay as they are.
+    behind: bool,
+}
+
+/// How the loop is left.
+#[derive(Debug)]
+enum Course {
+    /// For good.
+    Ended,
+    /// To read everything again, the streams from where they were begun.
+    Anew(Vec<InputRange>),
 }
 
 impl Driver {
-    async fn drive(&mut self, records: Vec<EpochRecord>) -> Result<()> {
-        let records = self.known_records(records)?;
+    async fn drive(&mut self, records: Vec<EpochRecord>) -> Result<Course> {
+        let changes = self.take_up(&records).await?;
+        if !changes.is_empty() {
+            return self.settle_changes(&changes).await;
+        }
+        let driven = self.drive_on(records).await;
+        let changed = self.inputs.iter_mut().enumerate().find_map(|(at, input)| Some((at, input.changed.take()?)));
+        match changed {
+            Some(changed) => self.settle_changes(&[changed]).await,
+            None => driven.map(|()| Course::Ended),
+        }
+    }
+
+    async fn drive_on(&mut self, records: Vec<EpochRecord>) -> Result<()> {
+        self.behind = !records.is_empty();
         for record in records {
             if self.stopped() {
                 return self.finish().await;
             }
             self.rerun(record).await?;
         }
+        self.behind = self.log.is_begun_anew();
         for input in &mut self.inputs {
-            input.goal = input.source.end().await?;
+            input.goal = input.source.end().await?.unwrap_or(0);
         }
         self.note_progress();
         let fresh = self.is_fresh()?;
@@ -190,55 +265,98 @@ impl Driver {
                 return self.finish().await;
             }
             if !self.published && self.caught_up() {
+                self.log.establish()?;
+                self.behind = false;
                 self.reconcile().await?;
             }
             if self.options.until_caught_up && self.caught_up() {
                 self.close().await?;
                 return self.finish().await;
             }
-            let gathered = match self.gather(&mut batch, started).await {
-                Ok(gathered) => gathered,
-                Err(error) => {
+            let (gathered, fault) = self.gather(&mut batch, started).await;
+            let is_empty = gathered.is_empty();
+            if !is_empty {
+                quiet_since = now();
+                self.live_epoch(gathered, None, false).await?;
+            }
+            match fault {
+                Some(_) if self.stopped() => continue,
+                // What the other sources have is not held up.
+                Some(error) if !is_empty => self.note_trouble(error)?,
+                Some(error) => {
                     self.wait_out(error).await?;
                     continue;
                 }
-            };
-            if !gathered.is_empty() {
-                quiet_since = now();
-                self.live_epoch(gathered, None, false).await?;
-            } else {
-                self.trouble_is_over();
+                None => self.note_calm(),
+            }
+            if is_empty {
                 self.tick(quiet_since).await?;
             }
             self.write_due_tables().await?;
         }
     }
 
-    /// The records that can be run again. State is rebuilt from the sources: where an upsert file has changed, from their
-    /// beginning.
-    fn known_records(&mut self, records: Vec<EpochRecord>) -> Result<Vec<EpochRecord>> {
-        for record in &records {
-            for taken in &record.inputs {
-                let Some(input) = self.inputs.iter().find(|input| *input.name == *taken.source) else {
-                    return Err(self.other_history(&taken.source, "is no longer in the pipeline"));
-                };
-                if input.identity == taken.identity {
-                    continue;
-                }
-                if input.file && input.upsert {
-                    tracing::warn!(source = %input.name, "an upsert file has changed: every source is read from its beginning");
-                    self.log.clear()?;
-                    return Ok(Vec::new());
-                }
-                return Err(self.other_history(&taken.source, "is not the file or stream that was read before"));
+    /// Brings the sources to where the log begins. State is rebuilt from them, so they must still give what they gave;
+    /// returns what they no longer do.
+    async fn take_up(&mut self, records: &[EpochRecord]) -> Result<Vec<(usize, String)>> {
+        let mut taken: Vec<Vec<TakenPart>> = vec![Vec::new(); self.inputs.len()];
+        for range in records.iter().flat_map(|record| &record.inputs) {
+            let position = self.inputs.iter().position(|input| *input.name == *range.source);
+            let Some(parts) = position.and_then(|position| taken.get_mut(position)) else {
+                return Err(self.other_history(&range.source, "it is no longer in the pipeline"));
+            };
+            add_range(parts, &range.identity, range.range);
+        }
+        let mut changes = Vec::new();
+        for (position, (input, parts)) in self.inputs.iter_mut().zip(&taken).enumerate() {
+            changes.extend(input.source.resume(parts).await?.map(|changed| (position, changed)));
+        }
+        Ok(changes)
+    }
+
+    /// What was read is not as it was. Of upsert files that is how master data change, and everything is read again; what was
+    /// accepted of any other source must stay.
+    async fn settle_changes(&mut self, changes: &[(usize, String)]) -> Result<Course> {
+        for (position, changed) in changes {
+            let input = self.inputs.get(*position).ok_or_else(|| Error::internal("no such input"))?;
+            if !(input.file && input.upsert) {
+                return Err(self.other_history(&input.name, changed));
             }
         }
-        Ok(records)
+        for (position, changed) in changes {
+            let source = self.inputs.get(*position).map_or("", |input| &input.name);
+            let what = changed.split(';').next();
+            tracing::warn!(source, what, "an upsert file has changed: every source is read again");
+        }
+        loop {
+            match self.begun().await {
+                Ok(begun) => return Ok(Course::Anew(begun)),
+                Err(error) => self.wait_out(error).await?,
+            }
+        }
+    }
+
+    /// Where each stream was begun; it must still hold everything from there on.
+    async fn begun(&mut self) -> Result<Vec<InputRange>> {
+        let records = self.log.logged()?;
+        let mut begun = Vec::new();
+        for input in self.inputs.iter_mut().filter(|input| !input.file) {
+            let mut ranges = records.iter().flat_map(|record| &record.inputs);
+            let Some(first) = ranges.find(|range| *range.source == *input.name) else { continue };
+            let start = first.range.start;
+            input.source.seek(start).await.map_err(|error| {
+                let doing =
+                    format!("an upsert file has changed, and source `{}` must be read again from {start}", input.name);
+                Error::caused(error.kind(), doing, error)
+            })?;
+            begun.push(InputRange { range: SequenceRange { start, end: start }, ..first.clone() });
+        }
+        Ok(begun)
     }
 
     fn other_history(&self, source: &str, what: &str) -> Error {
         let doing = format!(
-            "source `{source}` {what}; to begin anew, give `--home` another folder or remove `{}`",
+            "source `{source}`: {what}; to begin anew, give `--home` another folder or remove `{}`",
             self.directory.display()
         );
         Error::new(ErrorKind::Definition, doing)
@@ -254,42 +372,49 @@ impl Driver {
     }
 
     fn caught_up(&self) -> bool {
-        self.inputs.iter().all(|input| input.ended || (!input.file && input.next >= input.goal))
+        self.inputs.iter().all(InputState::caught_up)
     }
 
     /// Reads what is there now, up to a batch; where nothing is, waits for the first rows, but not for ever. Upsert sources
-    /// come first, to the end that they had at the start.
-    async fn gather(&mut self, batch: &mut OpenBatch, started: Instant) -> Result<Gathered> {
+    /// come first, to the end that they had at the start. The first fault of a source is told beside what the others gave.
+    async fn gather(&mut self, batch: &mut OpenBatch, started: Instant) -> (Gathered, Option<Error>) {
         batch.start();
         let mut gathered = Gathered::new(self.inputs.len());
         let reading_master_data = self.inputs.iter().any(InputState::lags_as_master_data);
         loop {
-            let mut flowing = false;
+            let (mut flowing, mut fault) = (false, None);
             for (position, input) in self.inputs.iter_mut().enumerate() {
                 let room = batch.room();
                 if input.ended || room == 0 || (reading_master_data && !input.lags_as_master_data()) {
                     continue;
                 }
                 let limit = ReadLimit { messages: room, before: None, wait: Duration::ZERO };
-                let read = match input.read(limit).await {
-                    Ok(read) => read,
-                    // What was taken of the other sources goes on; the fault shows again at the next turn.
-                    Err(_) if !gathered.is_empty() => return Ok(gathered),
-                    Err(error) => return Err(error),
-                };
-                flowing |= read.rest == Rest::More && !read.messages.is_empty();
-                gathered.absorb(position, input, read, batch, now().duration_since(started));
+                match input.read(limit).await {
+                    Ok(read) => {
+                        flowing |= read.rest == Rest::More && !(read.messages.is_empty() && read.rows.is_empty());
+                        gathered.absorb(position, input, read, batch, now().duration_since(started));
+                    }
+                    Err(error) => drop(fault.get_or_insert(error)),
+                }
+            }
+            if fault.is_some() {
+                return (gathered, fault);
             }
             let supply = if flowing { Supply::Flowing } else { Supply::Dry };
             if !gathered.is_empty() && batch.close(supply, now().duration_since(started)).is_some() {
-                return Ok(gathered);
+                return (gathered, None);
             }
             if !flowing {
-                let Some((position, read)) = self.first_rows(batch.room()).await? else { return Ok(gathered) };
-                if let Some(input) = self.inputs.get_mut(position) {
-                    gathered.absorb(position, input, read, batch, now().duration_since(started));
+                match self.first_rows(batch.room()).await {
+                    Err(error) => return (gathered, Some(error)),
+                    Ok(Some((position, read))) => {
+                        if let Some(input) = self.inputs.get_mut(position) {
+                            gathered.absorb(position, input, read, batch, now().duration_since(started));
+                        }
+                    }
+                    Ok(None) => {}
                 }
-                return Ok(gathered);
+                return (gathered, None);
             }
         }
     }
@@ -317,18 +442,18 @@ impl Driver {
 
     /// Steps an epoch of new input, makes it durable, and lets its effects out.
     async fn live_epoch(&mut self, gathered: Gathered, clock: Option<Micros>, ended: bool) -> Result<()> {
+        let range = |input: &InputState, taken: TakenPart| InputRange {
+            source: input.name.to_string(),
+            identity: taken.identity,
+            range: taken.range,
+        };
         let inputs = self
             .inputs
             .iter()
-            .zip(&gathered.ranges)
-            .filter_map(|(input, range)| range.map(|range| (input, range)))
-            .map(|(input, range)| InputRange {
-                source: input.name.to_string(),
-                identity: input.identity.clone(),
-                range,
-            })
+            .zip(gathered.taken)
+            .flat_map(|(input, taken)| taken.into_iter().map(|taken| range(input, taken)))
             .collect();
-        let input = EpochInput { messages: gathered.messages, clock, ended, close_at: None };
+        let input = EpochInput { messages: gathered.messages, rows: gathered.rows, clock, ended, close_at: None };
         self.epoch(inputs, input).await
     }
 
@@ -377,14 +502,16 @@ impl Driver {
 
     /// Runs a logged epoch again: the same ranges, the same clock; nothing leaves the process.
     async fn rerun(&mut self, record: EpochRecord) -> Result<()> {
-        let mut messages = vec![Vec::new(); self.inputs.len()];
+        let (mut messages, mut rows) = (vec![Vec::new(); self.inputs.len()], vec![Vec::new(); self.inputs.len()]);
         for taken in &record.inputs {
             let Some(position) = self.inputs.iter().position(|input| *input.name == *taken.source) else { continue };
-            messages[position] = self.inputs[position].read_range(taken.range).await?;
+            let (more_messages, more_rows) = self.inputs[position].read_range(taken.range).await?;
+            messages[position].extend(more_messages);
+            rows[position].extend(more_rows);
         }
         let watermark = record.watermark_us;
         let close_at = record.inputs.is_empty().then_some(record.watermark_us).flatten();
-        let input = EpochInput { messages, clock: record.clock_us, ended: record.ended, close_at };
+        let input = EpochInput { messages, rows, clock: record.clock_us, ended: record.ended, close_at };
         let (again, output) = self.step(record, input, Vec::new()).await?;
         if again.watermark_us != watermark {
             let doing = format!(
@@ -432,8 +559,19 @@ impl Driver {
 
     /// A broken environment stops progress, says so, and is tried again; a run that is to end gives up.
     async fn wait_out(&mut self, error: Error) -> Result<()> {
+        if self.stopped() {
+            return Err(error);
+        }
+        self.note_trouble(error)?;
+        futures::future::select(self.stop.clone(), tokio::time::sleep(RETRY_EVERY).boxed()).await;
+        Ok(())
+    }
+
+    /// Says what keeps a source from being read. Only what may pass by itself can be waited for, and not by a run that is to
+    /// end when all is read.
+    fn note_trouble(&mut self, error: Error) -> Result<()> {
         let error = explained(self.broker.as_ref(), error);
-        if error.kind() != ErrorKind::Unavailable || self.options.until_caught_up || self.stopped() {
+        if error.kind() != ErrorKind::Unavailable || self.options.until_caught_up {
             return Err(error);
         }
         let cause = error.chain();
@@ -441,16 +579,7 @@ impl Driver {
             tracing::warn!(cause, times, "waiting for the environment");
         }
         *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
-        futures::future::select(self.stop.clone(), tokio::time::sleep(RETRY_EVERY).boxed()).await;
         Ok(())
-    }
-
-    /// Every source was asked, and answered.
-    fn trouble_is_over(&mut self) {
-        let trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if trouble.is_some() {
-            tracing::info!("the environment is back");
-        }
     }
 
     /// The last epoch of a finite run: sources without rows count as idle, and `--watermark` closes the history.
@@ -466,6 +595,9 @@ impl Driver {
     }
 
     async fn write_due_tables(&mut self) -> Result<()> {
+        if self.behind {
+            return Ok(());
+        }
         self.write_tables(&|table, at| table.due(at)).await
     }
 
@@ -486,6 +618,10 @@ impl Driver {
 
     /// Writes every table and what `query` and `status` read when nothing runs.
     async fn finish(&mut self) -> Result<()> {
+        if self.behind {
+            tracing::warn!("stopped before all was read again that readers have: their tables stay as they are");
+            return Ok(());
+        }
         self.write_tables(&|_, _| true).await?;
         let (stamp, tables) = {
             let engine = self.shared.lock();
@@ -510,6 +646,12 @@ impl Driver {
         }
     }
 
+    /// Nothing keeps the sources from being read.
+    fn note_calm(&self) {
+        let trouble = self.log.is_begun_anew().then(|| REBUILDING.to_owned());
+        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+    }
+
     fn note_progress(&mut self) {
         let counts = self.shared.lock().counts();
         let reports = self.inputs.iter().zip(counts).map(|(input, counts)| SourceReport {
@@ -520,7 +662,6 @@ impl Driver {
             counts,
         });
         *self.shared.positions.lock().unwrap_or_else(PoisonError::into_inner) = reports.collect();
-        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
         (self.options.progress)(&self.shared.status(true));
     }
 }
@@ -540,5 +681,7 @@ fn wall_clock() -> Micros {
 const TICK_EVERY: Duration = Duration::from_secs(1);
 /// How long the loop waits for rows before it looks after clocks and tables.
 const IDLE_WAIT: Duration = Duration::from_millis(200);
+/// What `status` says while everything is read again.
+const REBUILDING: &str = "an upsert file has changed: every source is being read again";
 /// How long a broken environment is left alone before it is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(1);

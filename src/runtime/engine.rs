@@ -11,6 +11,7 @@ use datafusion::physical_expr::PhysicalExpr;
 
 use crate::checkpoint::EpochRecord;
 use crate::circuit::{Circuit, ErrorRow, Intake, compile, positions};
+use crate::decode::arrow::{Origin, RejectedRow, row_message};
 use crate::decode::{Decoder, Format};
 use crate::definition::pipeline::{Identity, Late, Pipeline};
 use crate::diagnostic::{Diagnostic, Diagnostics};
@@ -18,7 +19,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{BatchTable, SystemTable, TableSchemas, plan_jobs, row_predicate};
 use crate::sink::{KeyedChanges, Stamp};
 use crate::state::{Delta, Table};
-use crate::types::{DeadLetter, Epoch, Micros, RawMessage, Rejection};
+use crate::types::{DeadLetter, Epoch, Micros, RawMessage, RawRows, Rejection};
 
 use super::clock::{Heard, LateJudge, PipelineClock};
 use super::report::{JobReport, SourceCounts};
@@ -54,6 +55,8 @@ struct SourceState {
 pub struct EpochInput {
     /// The messages of each source, in the pipeline's order; may be shorter.
     pub messages: Vec<Vec<RawMessage>>,
+    /// Records with types of each source, likewise; messages and rows are taken in the order of their sequences.
+    pub rows: Vec<Vec<RawRows>>,
     /// The clock of a re-run epoch or a tick.
     pub clock: Option<Micros>,
     /// Whether no source will give more.
@@ -167,9 +170,10 @@ impl Engine {
         let before = self.counts();
         let mut heard = vec![Heard::default(); self.sources.len()];
         let mut deltas = Vec::with_capacity(self.sources.len() + self.own_inputs.len());
-        let mut messages = input.messages.into_iter();
+        let (mut messages, mut rows) = (input.messages.into_iter(), input.rows.into_iter());
         for (position, heard) in heard.iter_mut().enumerate() {
-            let (delta, said) = self.take_in(position, messages.next().unwrap_or_default())?;
+            let (delta, said) =
+                self.take_in(position, messages.next().unwrap_or_default(), rows.next().unwrap_or_default())?;
             *heard = said;
             deltas.push(delta);
         }
@@ -205,28 +209,29 @@ impl Engine {
     }
 
     /// Decodes one source's messages and takes the rows in.
-    fn take_in(&mut self, position: usize, messages: Vec<RawMessage>) -> Result<(Delta, Heard)> {
+    fn take_in(&mut self, position: usize, messages: Vec<RawMessage>, typed: Vec<RawRows>) -> Result<(Delta, Heard)> {
         let definition = &self.pipeline.sources[position];
         let source = &mut self.sources[position];
-        if messages.is_empty() {
+        if messages.is_empty() && typed.is_empty() {
             return Ok((Delta::empty(&definition.contract.table_schema()), Heard::default()));
         }
-        let mut rejections = Vec::new();
+        let mut letters = Vec::new();
+        let mut later = typed.iter().peekable();
         for message in &messages {
-            let rows = source.decoder.decode(message, &mut rejections);
-            source.counts.read += (rows + rejections.len()) as u64;
-            source.counts.dead_letters += rejections.len() as u64;
-            for letter in dead_letters(&definition.name, &source.decoder, message, std::mem::take(&mut rejections)) {
-                self.journal.dead_letter(letter);
+            while let Some(rows) = later.next_if(|rows| rows.first < message.sequence) {
+                letters.extend(source.decode_rows(&definition.name, rows));
             }
+            letters.extend(source.decode(&definition.name, message));
         }
+        letters.extend(later.flat_map(|rows| source.decode_rows(&definition.name, rows)));
         let rows = source.decoder.finish();
         let admitted = source.intake.admit(&rows).map_err(engine_error)?;
         let places = positions(&rows).map_err(engine_error)?;
-        let conflicts = admitted.conflicts.iter().filter_map(|&row| places.get(row).copied());
-        for letter in conflicting(&definition.name, &source.decoder, conflicts, &messages) {
-            self.journal.dead_letter(letter);
-        }
+        let conflicts: Vec<(i64, i64)> =
+            admitted.conflicts.iter().filter_map(|&row| places.get(row).copied()).collect();
+        letters.extend(conflicting(&definition.name, &source.decoder, conflicts.iter().copied(), &messages));
+        letters.extend(conflicting_rows(&definition.name, conflicts, &typed));
+        letters.into_iter().for_each(|letter| self.journal.dead_letter(letter));
         source.counts.duplicate += admitted.duplicates.len() as u64;
         source.counts.dead_letters += admitted.conflicts.len() as u64;
         let (accepted, heard) = self.settle_time(position, admitted.rows)?;
@@ -419,7 +424,7 @@ impl Engine {
                 FailedRow { job, expression, reason, row, count }
             })
             .collect();
-        self.journal.tables(&errors)
+        self.journal.tables(&errors, &self.circuit)
     }
 }
 
@@ -469,6 +474,54 @@ fn newest(times: &TimestampMicrosecondArray, counts: &dyn Fn(usize) -> bool) -> 
     (0..times.len()).filter(|&row| times.is_valid(row) && counts(row)).map(|row| times.value(row)).max()
 }
 
+impl SourceState {
+    /// Decodes a message; returns the dead letters of its bad events.
+    fn decode(&mut self, name: &Arc<str>, message: &RawMessage) -> Vec<DeadLetter> {
+        let mut rejections = Vec::new();
+        let rows = self.decoder.decode(message, &mut rejections);
+        self.counts.read += (rows + rejections.len()) as u64;
+        self.counts.dead_letters += rejections.len() as u64;
+        dead_letters(name, &self.decoder, message, rejections)
+    }
+
+    /// Decodes records that have types; returns the dead letters of the bad ones.
+    fn decode_rows(&mut self, name: &Arc<str>, rows: &RawRows) -> Vec<DeadLetter> {
+        let mut rejected = Vec::new();
+        let origin = Origin::Records { stream: &rows.stream, first: rows.first };
+        let good = self.decoder.decode_batch(&rows.rows, origin, &mut rejected);
+        self.counts.read += (good + rejected.len()) as u64;
+        self.counts.dead_letters += rejected.len() as u64;
+        let letter = |rejected: RejectedRow| dead_row(name, rows, rejected.row, rejected.rejection);
+        rejected.into_iter().map(letter).collect()
+    }
+}
+
+/// The dead letter of a record that has types.
+fn dead_row(source: &Arc<str>, rows: &RawRows, row: usize, rejection: Rejection) -> DeadLetter {
+    DeadLetter { source: Arc::clone(source), message: row_message(rows, row), rejection }
+}
+
+/// The dead letters of records, by their places in the files' order, whose keys are known with other content.
+fn conflicting_rows(source: &Arc<str>, places: Vec<(i64, i64)>, typed: &[RawRows]) -> Vec<DeadLetter> {
+    let letter = |(sequence, _): (i64, i64)| {
+        let sequence = u64::try_from(sequence).ok()?;
+        let rows = typed.get(typed.partition_point(|rows| rows.first <= sequence).checked_sub(1)?)?;
+        let row = usize::try_from(sequence - rows.first).ok().filter(|row| *row < rows.rows.num_rows())?;
+        Some(dead_row(source, rows, row, id_conflict(0)))
+    };
+    places.into_iter().filter_map(letter).collect()
+}
+
+/// What is wrong with an event whose key is known with other content.
+fn id_conflict(index: u32) -> Rejection {
+    Rejection {
+        index,
+        place: String::new(),
+        rule: "ID_CONFLICT",
+        reason: "an event with the same key and other content was accepted before".to_owned(),
+    }
+}
+
 /// The dead letters of one message's events.
 fn dead_letters(
     source: &Arc<str>,
@@ -500,12 +553,7 @@ fn conflicting(
     for (sequence, index) in places {
         let (Ok(sequence), Ok(index)) = (u64::try_from(sequence), u32::try_from(index)) else { continue };
         if let Ok(position) = messages.binary_search_by_key(&sequence, |message| message.sequence) {
-            of_message.entry(position).or_default().push(Rejection {
-                index,
-                place: String::new(),
-                rule: "ID_CONFLICT",
-                reason: "an event with the same key and other content was accepted before".to_owned(),
-            });
+            of_message.entry(position).or_default().push(id_conflict(index));
         }
     }
     let letters = of_message

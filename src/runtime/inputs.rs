@@ -5,81 +5,79 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::batch::OpenBatch;
-use crate::decode::{Format, event_count_hint};
+use crate::decode::event_count_hint;
 use crate::definition::pipeline::{Identity, Input, Pipeline};
 use crate::error::{Error, ErrorKind, Result};
 use crate::source::connect::Broker;
 use crate::source::file::FileSource;
 use crate::source::jetstream::JetStreamSource;
-use crate::source::{Read, ReadLimit, Rest, Source};
-use crate::types::{RawMessage, Sequence, SequenceRange};
+use crate::source::{Read, ReadLimit, Rest, Source, TakenPart};
+use crate::types::{RawMessage, RawRows, Sequence, SequenceRange};
 
 /// A source as the loop reads it.
 pub(super) struct InputState {
     pub(super) source: Box<dyn Source>,
-    pub(super) format: Format,
     pub(super) identity: String,
     pub(super) name: Arc<str>,
     pub(super) upsert: bool,
     pub(super) file: bool,
     /// The first sequence that was not taken yet; 0 before anything was.
     pub(super) next: Sequence,
-    /// Where reading is caught up, as of the start.
+    /// Where reading is caught up, as of the start; of files once it is known.
     pub(super) goal: Sequence,
+    /// All files that there were have been read, at least once.
+    pub(super) reached: bool,
+    /// There is nothing more, ever.
     pub(super) ended: bool,
+    /// What was read before and is no longer as it was.
+    pub(super) changed: Option<String>,
     /// What was read and had no room in its batch.
     held: Option<Read>,
 }
 
-pub(super) async fn open_inputs(pipeline: &Pipeline, broker: Option<&Broker>) -> Result<Vec<InputState>> {
+/// Opens all sources of a pipeline; what they need of the disk lies below `state`.
+pub(super) async fn open_inputs(pipeline: &Pipeline, broker: Option<&Broker>, state: &Path) -> Result<Vec<InputState>> {
     let mut inputs = Vec::new();
     for definition in &pipeline.sources {
-        let (source, format): (Box<dyn Source>, Format) = match &definition.input {
-            Input::File { path, format } => {
-                let file = FileSource::open(path, &as_named(pipeline, path), *format)?;
-                let format = file.format();
-                (Box::new(file), format)
-            }
+        let source: Box<dyn Source> = match &definition.input {
+            Input::Files(files) => Box::new(FileSource::open(files, &definition.contract, state)?),
             Input::JetStream { stream, subjects, start } => {
                 let broker = broker.ok_or_else(|| Error::internal("no broker for a stream"))?;
-                (Box::new(JetStreamSource::open(broker, stream, subjects, *start).await?), Format::Json)
+                Box::new(JetStreamSource::open(broker, stream, subjects, *start).await?)
             }
         };
         inputs.push(InputState {
             source,
-            format,
             identity: String::new(),
             name: Arc::clone(&definition.name),
             upsert: matches!(definition.identity, Identity::Upsert { .. }),
-            file: matches!(definition.input, Input::File { .. }),
+            file: matches!(definition.input, Input::Files(_)),
             next: 0,
             goal: 0,
+            reached: false,
             ended: false,
+            changed: None,
             held: None,
         });
     }
     Ok(inputs)
 }
 
-/// A file's path as the pipeline names it: a checkout that was moved still has the same files.
-fn as_named(pipeline: &Pipeline, path: &Path) -> String {
-    let folder = pipeline.text.path.parent().unwrap_or(Path::new(""));
-    path.strip_prefix(folder).unwrap_or(path).to_string_lossy().into_owned()
-}
-
 /// One micro-batch, read and not yet stepped.
 pub(super) struct Gathered {
     pub(super) messages: Vec<Vec<RawMessage>>,
-    pub(super) ranges: Vec<Option<SequenceRange>>,
+    pub(super) rows: Vec<Vec<RawRows>>,
+    /// Of each input what was taken, part by part.
+    pub(super) taken: Vec<Vec<TakenPart>>,
 }
 
 impl Gathered {
     pub(super) fn new(inputs: usize) -> Self {
-        Self { messages: vec![Vec::new(); inputs], ranges: vec![None; inputs] }
+        Self { messages: vec![Vec::new(); inputs], rows: vec![Vec::new(); inputs], taken: vec![Vec::new(); inputs] }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.ranges.iter().all(Option::is_none)
+        self.taken.iter().all(Vec::is_empty)
     }
 
     /// Takes a read into the batch, as far as there is room, and moves the input's position behind it. A message is not split:
@@ -92,29 +90,44 @@ impl Gathered {
         batch: &mut OpenBatch,
         now: Duration,
     ) {
-        let (read, events) = input.take(read, batch.room());
-        let first = read.messages.first().map_or(read.next, |first| first.sequence);
-        let start = if input.next == 0 { first } else { input.next };
+        let (mut read, events) = input.take(read, batch.room());
+        let first = read.messages.first().map(|first| first.sequence).or(read.rows.first().map(|rows| rows.first));
+        let start = if input.next == 0 { first.unwrap_or(read.next) } else { input.next };
         input.ended = read.rest == Rest::End;
         input.next = read.next.max(input.next);
-        let (Some(range), Some(messages)) = (self.ranges.get_mut(position), self.messages.get_mut(position)) else {
-            return;
-        };
-        if read.messages.is_empty() {
+        if input.file && read.rest != Rest::More {
+            input.reached = true;
+            input.goal = input.next;
+        }
+        if first.is_none() {
             return;
         }
-        batch.add(events, read.messages.iter().map(|message| message.body.len()).sum(), now);
-        range.get_or_insert(SequenceRange { start, end: read.next }).end = read.next;
-        messages.extend(read.messages);
+        let bytes = read.messages.iter().map(|message| message.body.len()).sum::<usize>();
+        let row_bytes = read.rows.iter().map(|rows| rows.rows.get_array_memory_size()).sum::<usize>();
+        batch.add(events, bytes + row_bytes, now);
+        let identity = read.part.as_deref().unwrap_or(&input.identity);
+        if let Some(taken) = self.taken.get_mut(position) {
+            add_range(taken, identity, SequenceRange { start, end: read.next });
+        }
+        self.messages.get_mut(position).into_iter().for_each(|messages| messages.append(&mut read.messages));
+        self.rows.get_mut(position).into_iter().for_each(|rows| rows.append(&mut read.rows));
     }
 }
 
 impl InputState {
     /// The next messages: first those that were held back.
     pub(super) async fn read(&mut self, limit: ReadLimit) -> Result<Read> {
-        match self.held.take() {
-            Some(held) => Ok(held),
-            None => self.source.read(limit).await,
+        if let Some(held) = self.held.take() {
+            return Ok(held);
+        }
+        let mut read = self.source.read(limit).await?;
+        match read.changed.take() {
+            Some(changed) => {
+                let doing = format!("source `{}`: {changed}", self.name);
+                self.changed = Some(changed);
+                Err(Error::new(ErrorKind::Corrupt, doing))
+            }
+            None => Ok(read),
         }
     }
 
@@ -136,23 +149,30 @@ impl InputState {
         goal.max(self.source.known_end()).map(|end| end.max(self.position()))
     }
 
+    /// Whether everything was read that there was at the start.
+    pub(super) fn caught_up(&self) -> bool {
+        if self.file { self.reached } else { self.next >= self.goal }
+    }
+
     /// An upsert source that has not been read to the end that it had at the start.
     pub(super) fn lags_as_master_data(&self) -> bool {
-        self.upsert && !self.ended && (self.file || self.next < self.goal)
+        self.upsert && !self.caught_up()
     }
 
     /// Reads exactly a logged range.
-    pub(super) async fn read_range(&mut self, range: SequenceRange) -> Result<Vec<RawMessage>> {
+    pub(super) async fn read_range(&mut self, range: SequenceRange) -> Result<(Vec<RawMessage>, Vec<RawRows>)> {
         if self.next != range.start {
             self.source.seek(range.start).await?;
         }
         self.next = range.start;
-        let mut messages = Vec::new();
+        let (mut messages, mut rows) = (Vec::new(), Vec::new());
         while self.next < range.end {
             let limit = ReadLimit { messages: RERUN_MESSAGES_MAX, before: Some(range.end), wait: RERUN_WAIT };
-            let read = self.source.read(limit).await?;
-            let stuck = read.messages.is_empty() && read.next <= self.next && read.rest != Rest::More;
+            let read = self.read(limit).await?;
+            let nothing = read.messages.is_empty() && read.rows.is_empty();
+            let stuck = nothing && read.next <= self.next && read.rest != Rest::More;
             messages.extend(read.messages);
+            rows.extend(read.rows);
             self.next = read.next.max(self.next);
             if stuck {
                 let doing = format!(
@@ -164,14 +184,22 @@ impl InputState {
                 return Err(Error::new(ErrorKind::Corrupt, doing));
             }
         }
-        Ok(messages)
+        Ok((messages, rows))
+    }
+}
+
+/// Adds a range to what was taken of an input: it goes on where the last one ended.
+pub(super) fn add_range(taken: &mut Vec<TakenPart>, identity: &str, range: SequenceRange) {
+    match taken.last_mut() {
+        Some(last) if last.identity == identity => last.range.end = range.end,
+        _ => taken.push(TakenPart { identity: identity.to_owned(), range }),
     }
 }
 
 /// The messages of a read whose events have room, at least one, the others, and how many events the former carry, as far
-/// as is known before they are decoded.
+/// as is known before they are decoded. Rows were counted by who read them, and have room.
 fn split(mut read: Read, room: usize) -> (Read, Option<Read>, usize) {
-    let mut events = 0;
+    let mut events = read.rows.iter().map(|rows| rows.rows.num_rows()).sum();
     let mut fitting = 0;
     for message in &read.messages {
         let count = event_count_hint(message);
@@ -186,8 +214,8 @@ fn split(mut read: Read, room: usize) -> (Read, Option<Read>, usize) {
         return (read, None, events);
     };
     let next = last.sequence + 1;
-    let held = Read { messages: held, next: read.next, rest: read.rest };
-    (Read { messages: read.messages, next, rest: Rest::More }, Some(held), events)
+    let held = Read { messages: held, next: read.next, rest: read.rest, part: read.part.clone(), ..Read::default() };
+    (Read { next, rest: Rest::More, ..read }, Some(held), events)
 }
 
 /// How many messages of a logged range are read at once.
@@ -211,6 +239,7 @@ mod tests {
             subject: "s".into(),
             received_at: None,
             headers,
+            columns: None,
             body: "{}\n".repeat(events).into(),
         }
     }
@@ -220,7 +249,7 @@ mod tests {
         let messages: Vec<_> = (3..).step_by(2).zip(events).map(|(at, events)| message(at, *events)).collect();
         let end = 100;
         let sequences = |read: &Read| read.messages.iter().map(|message| message.sequence).collect::<Vec<_>>();
-        let (read, rest, found) = split(Read { messages, next: end, rest: Rest::End }, room);
+        let (read, rest, found) = split(Read { messages, next: end, rest: Rest::End, ..Read::default() }, room);
         assert_eq!((sequences(&read).as_slice(), read.next, found), (fitting, next, count), "{events:?} in {room}");
         match rest {
             Some(rest) => {

@@ -10,6 +10,7 @@ use arrow::array::{
 };
 
 use crate::checkpoint::EpochRecord;
+use crate::circuit::{Circuit, NodeDescription};
 use crate::decode::readable;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{BatchTable, SystemTable};
@@ -127,12 +128,14 @@ impl Journal {
                 let rows: Vec<&EpochRecord> = before.into_iter().chain([now]).collect();
                 Ok(Delta::new(batch(table, self.progress(&rows))?, weights))
             }
-            SystemTable::Errors => Err(Error::internal("no job reads `milepost.errors`")),
+            SystemTable::Errors | SystemTable::Operators => {
+                Err(Error::internal(format!("no job reads `{}`", table.name())))
+            }
         }
     }
 
     /// Every table as it stands, for `query`.
-    pub(super) fn tables(&self, errors: &[FailedRow<'_>]) -> Result<Vec<BatchTable>> {
+    pub(super) fn tables(&self, errors: &[FailedRow<'_>], circuit: &Circuit) -> Result<Vec<BatchTable>> {
         let last: Vec<&EpochRecord> = self.epochs.last().into_iter().collect();
         let whole = |table: SystemTable| {
             let columns = match table {
@@ -142,6 +145,7 @@ impl Journal {
                 SystemTable::Epochs => epochs(&self.epochs),
                 SystemTable::Progress => self.progress(&last),
                 SystemTable::Errors => failed(errors),
+                SystemTable::Operators => operators(circuit),
             };
             let batches = vec![batch(table, columns)?];
             Ok(BatchTable { name: Arc::from(table.name()), schema: table.schema(), batches })
@@ -226,6 +230,24 @@ fn failed(errors: &[FailedRow<'_>]) -> Vec<ArrayRef> {
         text(&|error| error.reason.to_owned()),
         text(&|error| error.row.to_owned()),
         Arc::new(errors.iter().map(|error| Some(error.count)).collect::<Int64Array>()),
+    ]
+}
+
+fn operators(circuit: &Circuit) -> Vec<ArrayRef> {
+    let nodes = circuit.describe();
+    let jobs = |node: &NodeDescription| {
+        let names = node.jobs.iter().filter_map(|&job| circuit.jobs().get(job)).map(|job| &*job.name);
+        names.collect::<Vec<_>>().join(", ")
+    };
+    let inputs = |node: &NodeDescription| node.inputs.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    let number = |value: usize| u64::try_from(value).unwrap_or(u64::MAX);
+    vec![
+        integers(nodes.iter().map(|node| number(node.id))),
+        texts(nodes.iter().map(inputs)),
+        texts(nodes.iter().map(jobs)),
+        texts(nodes.iter().map(|node| node.text.clone())),
+        integers(nodes.iter().map(|node| number(node.held.rows))),
+        integers(nodes.iter().map(|node| number(node.held.bytes))),
     ]
 }
 

@@ -148,7 +148,12 @@ impl JetStreamSource {
                     continue;
                 }
                 if Instant::now() >= until {
-                    return Ok(Read { messages: Vec::new(), next: self.advance(limit), rest: Rest::CaughtUp });
+                    return Ok(Read {
+                        messages: Vec::new(),
+                        next: self.advance(limit),
+                        rest: Rest::CaughtUp,
+                        ..Read::default()
+                    });
                 }
             }
             self.wait(until).await;
@@ -205,7 +210,7 @@ impl JetStreamSource {
         }
         let next = self.advance(limit);
         let caught_up = self.ready.is_empty() && self.feed.as_ref().is_some_and(|feed| feed.pending() == 0);
-        Some(Read { messages, next, rest: if caught_up { Rest::CaughtUp } else { Rest::More } })
+        Some(Read { messages, next, rest: if caught_up { Rest::CaughtUp } else { Rest::More }, ..Read::default() })
     }
 
     /// Moves the position over sequences that are known to hold nothing, up to the limit.
@@ -272,6 +277,7 @@ impl JetStreamSource {
             subject: Arc::clone(&self.last_subject),
             received_at: Some(delivery.stored_nanos.div_euclid(1_000)),
             headers: message.headers.as_ref().map_or_else(Vec::new, headers),
+            columns: None,
             body: message.payload,
         });
     }
@@ -460,8 +466,8 @@ impl Source for JetStreamSource {
         self.seek_to(next).boxed()
     }
 
-    fn end(&mut self) -> BoxFuture<'_, Result<Sequence>> {
-        async { self.ask_state().await.map(|state| state.end) }.boxed()
+    fn end(&mut self) -> BoxFuture<'_, Result<Option<Sequence>>> {
+        async { self.ask_state().await.map(|state| Some(state.end)) }.boxed()
     }
 
     fn known_end(&self) -> Option<Sequence> {

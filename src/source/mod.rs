@@ -10,10 +10,13 @@ pub(crate) mod repeats;
 mod stream_settings;
 mod stream_state;
 
-use futures::future::{BoxFuture, FutureExt};
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
 
 use crate::error::Result;
-use crate::types::{Micros, RawMessage, Sequence};
+use crate::types::{Micros, RawMessage, RawRows, Sequence, SequenceRange};
 
 /// One input, read in order. An implementor promises:
 ///
@@ -36,8 +39,8 @@ pub trait Source: Send {
     /// Goes on from `next` instead, the first sequence to be read.
     fn seek(&mut self, next: Sequence) -> BoxFuture<'_, Result<()>>;
 
-    /// The first sequence after everything that the input holds now.
-    fn end(&mut self) -> BoxFuture<'_, Result<Sequence>>;
+    /// The first sequence after everything that the input holds now; none where only reading it will tell.
+    fn end(&mut self) -> BoxFuture<'_, Result<Option<Sequence>>>;
 
     /// The same as far as it is known without asking, for lag figures only; never too far.
     fn known_end(&self) -> Option<Sequence> {
@@ -52,9 +55,30 @@ pub trait Source: Send {
         futures::future::ready(()).boxed()
     }
 
-    /// Identifies what is read, so that a restart can tell that it is still the same: a stream's creation time, a
-    /// file's path, size and digest.
+    /// Identifies what is read, so that a restart can tell that it is still the same: a stream's creation time. Where a read
+    /// names a part of the input, that identifies what it read.
     fn identity(&mut self) -> BoxFuture<'_, Result<String>>;
+
+    /// Takes up what was read before, part by part in that order, to be called before anything else; the next read gives the
+    /// first sequence again. Returns what of it is no longer as it was, for a person, behind the name of the source; the input
+    /// can't be read then.
+    fn resume<'a>(&'a mut self, taken: &'a [TakenPart]) -> BoxFuture<'a, Result<Option<String>>> {
+        async move {
+            let identity = self.identity().await?;
+            let same = taken.iter().all(|part| part.identity == identity);
+            Ok((!same).then(|| "it is not the stream that was read before".to_owned()))
+        }
+        .boxed()
+    }
+}
+
+/// What was read of an input, or of a part of it that has an identity of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TakenPart {
+    /// What it was read from.
+    pub identity: String,
+    /// The half-open range of sequences.
+    pub range: SequenceRange,
 }
 
 /// How much one read may take.
@@ -73,10 +97,16 @@ pub struct ReadLimit {
 pub struct Read {
     /// In rising sequence.
     pub messages: Vec<RawMessage>,
+    /// Records that have types already, in rising sequence; of a file with them there are no messages.
+    pub rows: Vec<RawRows>,
     /// The first sequence that the next read will look at. Beyond the last message's where messages were deleted.
     pub next: Sequence,
     /// What the input has beyond `next`, as far as is known now.
     pub rest: Rest,
+    /// Identifies the part of the input that all of this was read from, as a file; none: the input has no parts.
+    pub part: Option<Arc<str>>,
+    /// What was read before and is no longer as it was, for a person: the input gives nothing more. None as long as all is well.
+    pub changed: Option<String>,
 }
 
 /// What an input has beyond a read.
@@ -87,7 +117,7 @@ pub enum Rest {
     More,
     /// Nothing now; later perhaps.
     CaughtUp,
-    /// Nothing, ever: a file's end.
+    /// Nothing, ever: the last file's end.
     End,
 }
 

@@ -94,10 +94,10 @@ async fn a_read_says_where_it_ended_and_whether_more_is_there() {
     let none = ReadLimit { messages: 10, before: None, wait: Duration::ZERO };
     let empty = read(&mut source, none).await;
     assert_eq!((empty.messages.len(), empty.next, empty.rest), (0, 1, Rest::CaughtUp));
-    assert_eq!(source.end().await.unwrap(), 1);
+    assert_eq!(source.end().await.unwrap(), Some(1));
 
     nats.publish("s", bodies(0..30)).await;
-    assert_eq!(source.end().await.unwrap(), 31);
+    assert_eq!(source.end().await.unwrap(), Some(31));
     // (limit.messages, limit.before, expected messages, next, rest)
     for (messages, before, expected, next, rest) in [
         (10, None, 1..11, 11, Rest::More),
@@ -131,7 +131,7 @@ async fn deleted_messages_are_jumped_over_also_at_the_end() {
     }
     let mut source = open(&nats, Start::All).await;
     assert_eq!(read_all(&mut source, 6).await, [1, 2, 3, 6, 7, 8]);
-    let end = source.end().await.unwrap();
+    let end = source.end().await.unwrap().expect("a stream knows its end");
     assert_eq!(end, 11);
     let rest = read(&mut source, ReadLimit { messages: 10, before: Some(end), wait: Duration::ZERO }).await;
     assert_eq!((rest.messages.len(), rest.next), (0, 11));
@@ -152,7 +152,7 @@ async fn only_the_wanted_subjects_come_and_the_position_passes_the_others() {
         let subjects: Vec<String> = subjects.into_iter().map(str::to_owned).collect();
         let mut source = JetStreamSource::open(&nats.broker, "S", &subjects, Start::All).await.unwrap();
         assert_eq!(read_all(&mut source, expected.len()).await, expected);
-        let end = source.end().await.unwrap();
+        let end = source.end().await.unwrap().expect("a stream knows its end");
         let rest = read(&mut source, ReadLimit { messages: 10, before: Some(end), wait: Duration::ZERO }).await;
         assert_eq!((rest.messages.len(), rest.next), (0, 16), "{subjects:?}");
     }

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::program::{Setting, folder, milepost, wait_until, write_lines};
 use crate::shipped_data::{events, in_repository, pipeline_path};
 
-const COMMANDS: [&str; 7] = ["demo", "check", "run", "query", "status", "path", "schema"];
+const COMMANDS: [&str; 8] = ["demo", "check", "run", "query", "status", "path", "explain", "schema"];
 
 /// The shipped pipeline on its first events, run.
 fn finished(work: &Path) -> Setting {
@@ -209,6 +209,29 @@ fn the_formats_of_a_query_hold_the_same_rows() {
 }
 
 #[test]
+fn explain_shows_a_jobs_operators_and_what_they_hold_once_the_pipeline_ran() {
+    let work = folder();
+    let setting = prepared(work.path());
+    let before = setting.ask("explain", &["shipment_state"]).text();
+    assert!(before.contains("state grows with: ") && before.contains("group by"), "{before}");
+    assert!(before.contains("once the pipeline has run"), "{before}");
+    setting.run(&[]).text();
+    let after = setting.ask("explain", &["shipment_state"]).text();
+    assert!(!after.contains("once the pipeline has run"), "{after}");
+    let json: Value = serde_json::from_str(&setting.ask("explain", &["shipment_state", "--format", "json"]).text())
+        .expect("JSON is printed");
+    let operators = json["operators"].as_array().expect("operators");
+    assert!(operators.iter().any(|node| node["rows"].as_i64() > Some(0) && node["bytes"].as_i64() > Some(0)), "{json}");
+    let of_another = |node: &Value| node["operator"].as_str().is_some_and(|text| text.starts_with("job "));
+    assert!(
+        operators.iter().all(|node| node["rows"].is_i64() || of_another(node)),
+        "all are those of the process: {json}"
+    );
+    let said = setting.ask("explain", &["shipment_stat"]).refusal(2);
+    assert!(said.contains("did you mean `shipment_state`?"), "{said}");
+}
+
+#[test]
 fn a_running_process_and_what_it_left_answer_alike() {
     let work = folder();
     let setting = prepared(work.path());
@@ -223,6 +246,7 @@ fn a_running_process_and_what_it_left_answer_alike() {
         "SELECT * FROM milepost.intake ORDER BY epoch, source",
         "SELECT * FROM milepost.progress",
         "SELECT * FROM milepost.errors",
+        "SELECT * FROM milepost.operators ORDER BY id",
         "SELECT * FROM milepost.late",
         "SELECT count(*) FROM order_line_dispatch WHERE deadline < watermark()",
     ];

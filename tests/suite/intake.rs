@@ -83,6 +83,7 @@ fn rows(contract: &Arc<Contract>, events: &[Event]) -> RecordBatch {
             subject: Arc::from("s"),
             received_at: None,
             headers: Vec::new(),
+            columns: None,
             body: body(event).into(),
         };
         decoder.decode(&message, &mut rejections);

@@ -64,6 +64,7 @@ fn message(sequence: u64, &(id, at, value): &Sent) -> RawMessage {
         subject: Arc::from(""),
         received_at: None,
         headers: Vec::new(),
+        columns: None,
         body: body.into(),
     }
 }

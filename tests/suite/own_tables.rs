@@ -103,6 +103,7 @@ fn messages(source: &str, first: u64, bodies: &[String]) -> Vec<RawMessage> {
         subject: Arc::from(""),
         received_at: Some(1_769_868_000_000_000 + i64::try_from(sequence).expect("small") * 1_000_000),
         headers: Vec::new(),
+        columns: None,
         body: body.clone().into(),
     };
     bodies.iter().zip(first..).map(message).collect()

@@ -41,6 +41,7 @@ fn rows(contract: &Arc<Contract>, events: &[String]) -> Option<RecordBatch> {
             subject: "s".into(),
             received_at: None,
             headers: Vec::new(),
+            columns: None,
             body: event.clone().into(),
         };
         decoder.decode(&message, &mut rejections);

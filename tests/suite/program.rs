@@ -1,5 +1,6 @@
 //! The program as a user runs it: arguments in; exit status, standard output and standard error out.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -56,17 +57,25 @@ fn command(arguments: &[&str]) -> Command {
 
 /// Runs the program to its end.
 pub(crate) fn milepost(arguments: &[&str]) -> Said {
-    command(arguments).output().expect("the program can be started").into()
+    milepost_in::<&str>(&[], arguments)
 }
 
-/// The same with variables in its environment.
-pub(crate) fn milepost_in(environment: &[(&str, &str)], arguments: &[&str]) -> Said {
-    command(arguments).envs(environment.iter().copied()).output().expect("the program can be started").into()
+/// The same with more in its environment.
+pub(crate) fn milepost_in<V: AsRef<OsStr>>(environment: &[(&str, V)], arguments: &[&str]) -> Said {
+    let mut command = command(arguments);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
+    command.output().expect("the program can be started").into()
 }
 
 /// Runs the program in the background, until something ends it.
 pub(crate) fn start(arguments: &[&str]) -> Running {
+    start_in(&[], arguments)
+}
+
+/// The same with more in its environment.
+pub(crate) fn start_in(environment: &[(&str, String)], arguments: &[&str]) -> Running {
     let mut command = command(arguments);
+    command.envs(environment.iter().map(|(name, value)| (name, value)));
     let process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the program can be started");
     Running { process: Some(process) }
 }

@@ -2,6 +2,7 @@
 //! accepted so far. Which rows are accepted is worked out here once more, by the obvious means.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,8 +37,10 @@ struct Trial {
 impl Trial {
     async fn new(pipeline: Pipeline) -> Self {
         let pipeline = Arc::new(pipeline);
-        let formats: Vec<Format> =
-            pipeline.sources.iter().map(|source| file(source).map_or(Format::Json, |file| file.format())).collect();
+        let mut formats = Vec::new();
+        for source in &pipeline.sources {
+            formats.push(format(source).await);
+        }
         let engine = Engine::new(Arc::clone(&pipeline), &formats).await;
         let engine = engine.map_err(|problems| problems.render(false)).expect("the pipeline can be compiled");
         Self { engine, formats, given: vec![Vec::new(); pipeline.sources.len()], pipeline }
@@ -207,6 +210,7 @@ fn message(stream: &Arc<str>, sequence: u64, body: String) -> RawMessage {
         subject: "".into(),
         received_at: None,
         headers: Vec::new(),
+        columns: None,
         body: body.into(),
     }
 }
@@ -217,8 +221,18 @@ fn pipeline_of(shipped: &Shipped) -> Pipeline {
 }
 
 fn file(source: &Definition) -> Option<FileSource> {
-    let Input::File { path, format } = &source.input else { return None };
-    Some(FileSource::open(path, "file", *format).unwrap_or_else(|error| panic!("{}", error.chain())))
+    let Input::Files(files) = &source.input else { return None };
+    let file = FileSource::open(files, &source.contract, Path::new(""));
+    Some(file.unwrap_or_else(|error| panic!("{}", error.chain())))
+}
+
+/// How the records of a source are written.
+async fn format(source: &Definition) -> Format {
+    let Some(mut file) = file(source) else { return Format::Json };
+    let limit = ReadLimit { messages: 1, before: None, wait: Duration::ZERO };
+    let read = file.read(limit).await.unwrap_or_else(|error| panic!("{}", error.chain()));
+    let columns = read.messages.first().and_then(|message| message.columns.clone());
+    columns.map_or(Format::Json, |columns| Format::Csv { header: columns.to_vec() })
 }
 
 /// The records of the sources that the pipeline reads from files.

@@ -131,6 +131,31 @@ impl ObjectCells {
         Ok(mark)
     }
 
+    /// What makes every row wrong, in words.
+    pub(crate) fn misfits(&self, shape: &Shape) -> Vec<String> {
+        let mut found = Vec::new();
+        self.add_misfits(shape, "", &mut found);
+        found
+    }
+
+    fn add_misfits(&self, shape: &Shape, inside: &str, found: &mut Vec<String>) {
+        for (property, cells) in shape.properties.iter().zip(&self.cells) {
+            let name = format!("{inside}{}", property.name);
+            match cells {
+                Some(cells) => cells.add_misfits(&property.form, &name, found),
+                None if property.required => found.push(format!("there is no `{name}`, which is required")),
+                None => {}
+            }
+        }
+        match &self.wrong_name {
+            Some(WrongName::Unknown(name)) => {
+                found.push(format!("there is `{inside}{}`, which the contract does not have", shorten(name)));
+            }
+            Some(WrongName::Twice(name)) => found.push(format!("there are two of `{inside}{}`", shorten(name))),
+            None => {}
+        }
+    }
+
     /// How many bytes all texts take that rows refer to, as often as they do.
     pub(crate) fn text_bytes(&self) -> u64 {
         self.cells.iter().flatten().map(Cells::text_bytes).sum()
@@ -214,6 +239,20 @@ impl Cells {
                 Ok(slot)
             }
             (form, values) => unreachable!("{values:?} was bound to {form:?}"),
+        }
+    }
+
+    fn add_misfits(&self, form: &Form, name: &str, found: &mut Vec<String>) {
+        match (&self.values, form) {
+            (Values::Unfit(reason), _) => found.push(format!("`{name}`: {reason}")),
+            (Values::Timestamp { zoned: false, .. }, _) => {
+                found.push(format!("`{name}` is a local time: its type names no time zone; write instants in UTC"));
+            }
+            (Values::Object(cells), Form::Object(shape)) => cells.add_misfits(shape, &format!("{name}."), found),
+            (Values::Array { element, .. }, Form::Array { element: form, .. }) => {
+                element.add_misfits(form, &format!("{name}[]"), found);
+            }
+            _ => {}
         }
     }
 

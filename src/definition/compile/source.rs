@@ -1,14 +1,16 @@
 //! Checks of one source: its input, what makes a row new, its event time.
 
 use std::ops::Range;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::Compiler;
 use crate::definition::contract::{Contract, Kind};
 use crate::definition::fields::Named;
-use crate::definition::file::{EventTimeFile, SnapshotFile, SourceFile, StreamFile, UpsertFile};
+use crate::definition::file::{EventTimeFile, SnapshotFile, SourceFile, StreamFile, UpsertFile, WatchFile};
 use crate::definition::name;
-use crate::definition::pipeline::{EventTime, Identity, Input, Late, Snapshot, Source, Start};
+use crate::definition::pipeline::{EventTime, FileSet, Identity, Input, Late, Snapshot, Source, Start};
 use crate::definition::place;
 use crate::definition::read::Word;
 use crate::definition::subject;
@@ -24,6 +26,13 @@ impl Compiler<'_> {
         let columns =
             contract.as_ref().map(|contract| (self.identity(file, contract), self.event_time(file, contract)));
         self.late(file);
+        if let (Some(watch), Some(_)) = (&file.watch, &file.jetstream) {
+            self.report().problem(
+                &watch.span,
+                "`watch` needs `files`",
+                "a stream is followed anyway: leave `watch` out",
+            );
+        }
         let (identity, event_time) = columns?;
         Some(Source {
             name: source.name.as_str().into(),
@@ -42,22 +51,36 @@ impl Compiler<'_> {
     fn input(&mut self, file: &SourceFile) -> Option<Input> {
         match (&file.jetstream, &file.files) {
             (Some(stream), _) => self.stream_input(stream),
-            (None, Some(files)) => self.file_input(files),
+            (None, Some(files)) => self.file_input(files, file.watch.as_ref()),
             (None, None) => None,
         }
     }
 
-    fn file_input(&mut self, word: &Word) -> Option<Input> {
-        match place::format(&word.value.value) {
-            Ok(format) => {
-                let path = place::locate(&self.file.text.path, &word.value).path;
-                Some(Input::File { path, format })
+    fn file_input(&mut self, word: &Word, watch: Option<&WatchFile>) -> Option<Input> {
+        let folder = self.file.text.path.parent().unwrap_or(Path::new(""));
+        match FileSet::parse(folder, &word.value.value) {
+            Ok(files) => {
+                let watch = watch.map_or(Some(None), |watch| self.watch(watch))?;
+                Some(Input::Files(FileSet { watch, span: Some(word.span.clone()), ..files }))
             }
             Err((message, help)) => {
-                let help = if word.value.is_expanded() { place::NAME_A_FILE } else { &help };
-                self.value_problem(word, &message, "does not name an input file", help);
+                let help = if word.value.is_expanded() { place::NAME_FILES } else { &help };
+                self.value_problem(word, &message, "does not name input files", help);
                 None
             }
+        }
+    }
+
+    /// How often new files are looked for; none inside where they are not, none at all with a problem.
+    fn watch(&mut self, watch: &WatchFile) -> Option<Option<Duration>> {
+        match &watch.every {
+            Some(every) if every.value == 0 => {
+                let help = "the files would be listed all the time; write how long to wait, as in `5s`";
+                self.report().problem(&every.span, "`every` can't be zero", help);
+                None
+            }
+            Some(every) => Some(Some(Duration::from_micros(every.value.unsigned_abs()))),
+            None => Some(watch.on.then_some(WATCH_EVERY)),
         }
     }
 
@@ -289,6 +312,8 @@ impl Compiler<'_> {
 const NAMES_UNIQUE: &str = "`unique` can't name rows by it";
 /// What the columns of `upsert` are for.
 const NAMES_UPSERT: &str = "`upsert` can't name rows by it";
+/// How often new files are looked for where `watch` does not say.
+const WATCH_EVERY: Duration = Duration::from_secs(1);
 
 fn columns_help(contract: &Contract, fits: impl Fn(&Kind) -> bool, what: &str) -> String {
     let fitting = contract.columns.iter().filter(|column| fits(&column.kind));

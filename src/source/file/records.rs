@@ -1,22 +1,48 @@
 //! A file cut into records: lines, or CSV records, whose fields in quotes may span lines.
 
-use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom};
+use std::fmt;
+use std::io::{self, BufRead, Read};
 
 use super::RECORD_BYTES_MAX;
 use crate::definition::pipeline::FileFormat;
 
 /// The records of a file, one at a time.
-#[derive(Debug)]
 pub(super) struct Records {
-    reader: BufReader<File>,
+    reader: Box<dyn BufRead + Send>,
     format: FileFormat,
     record: Vec<u8>,
 }
 
+impl fmt::Debug for Records {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Records").field("format", &self.format).finish_non_exhaustive()
+    }
+}
+
 impl Records {
-    pub(super) fn new(reader: BufReader<File>, format: FileFormat) -> Self {
-        Self { reader, format, record: Vec::new() }
+    /// Starts at the first record, behind a byte order mark. The header of a CSV file is a record like any other.
+    pub(super) fn new(mut reader: Box<dyn BufRead + Send>, format: FileFormat) -> io::Result<Self> {
+        let buffered = reader.fill_buf()?;
+        if buffered.len() >= BYTE_ORDER_MARK.len() {
+            let marked = buffered.starts_with(&BYTE_ORDER_MARK);
+            reader.consume(if marked { BYTE_ORDER_MARK.len() } else { 0 });
+            return Ok(Self { reader, format, record: Vec::new() });
+        }
+        let mut start = Vec::new();
+        (&mut reader).take(BYTE_ORDER_MARK.len() as u64).read_to_end(&mut start)?;
+        if start != BYTE_ORDER_MARK {
+            reader = Box::new(io::Cursor::new(start).chain(reader));
+        }
+        Ok(Self { reader, format, record: Vec::new() })
+    }
+
+    /// Passes over `count` records, fewer if the file ends; returns how many.
+    pub(super) fn skip(&mut self, count: u64) -> io::Result<u64> {
+        let mut skipped = 0;
+        while skipped < count && self.advance()? {
+            skipped += 1;
+        }
+        Ok(skipped)
     }
 
     /// The record that the last [`Records::advance`] found, without its line ending.
@@ -55,20 +81,6 @@ impl Records {
     /// Whether no byte follows.
     pub(super) fn at_end(&mut self) -> io::Result<bool> {
         Ok(self.reader.fill_buf()?.is_empty())
-    }
-
-    pub(super) fn position(&mut self) -> io::Result<u64> {
-        self.reader.stream_position()
-    }
-
-    pub(super) fn seek(&mut self, byte: u64) -> io::Result<()> {
-        self.reader.seek(SeekFrom::Start(byte)).map(|_| ())
-    }
-
-    pub(super) fn skip_byte_order_mark(&mut self) -> io::Result<()> {
-        let mut start = Vec::new();
-        (&mut self.reader).take(BYTE_ORDER_MARK.len() as u64).read_to_end(&mut start)?;
-        if start == BYTE_ORDER_MARK { Ok(()) } else { self.seek(0) }
     }
 }
 
