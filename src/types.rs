@@ -31,6 +31,28 @@ impl fmt::Display for Epoch {
 /// Microseconds since 1970-01-01T00:00:00Z: event times, clocks, watermarks.
 pub type Micros = i64;
 
+/// A text that no log, error or report shows: it has no `Display`, and its `Debug` is `***`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps a text to itself.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for whom it is meant.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
 /// What the broker (or a file) delivered, before it is understood.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawMessage {

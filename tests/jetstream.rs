@@ -7,6 +7,8 @@
     reason = "tests of a real broker run in real time, and stop at what they did not expect"
 )]
 
+#[path = "jetstream/connection.rs"]
+mod connection;
 #[path = "jetstream/sink.rs"]
 mod sink;
 #[path = "jetstream/source.rs"]

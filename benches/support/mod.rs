@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use milepost::circuit::{Circuit, compile};
-use milepost::definition::pipeline::{BatchLimits, Clock, Job, Pipeline};
+use milepost::definition::pipeline::{BatchLimits, Clock, Job, NatsSettings, Pipeline};
 use milepost::diagnostic::{Diagnostics, SourceText};
 use milepost::plan::{TableSchemas, compile_jobs};
 
@@ -51,6 +51,7 @@ fn pipeline(jobs: &[(&str, &str)]) -> Pipeline {
         key: Vec::new(),
     };
     Pipeline {
+        nats: NatsSettings::default(),
         name: "bench".to_owned(),
         owner: None,
         description: None,

@@ -12,7 +12,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use indicatif::{ProgressBar, ProgressStyle};
 
-use crate::definition::pipeline::{Input, Pipeline};
+use crate::definition::pipeline::{Input, NatsSettings, Pipeline};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::driver::{self, RunOptions};
 use crate::runtime::outlets::{left_tables, state_directory};
@@ -106,7 +106,7 @@ impl Stage {
         let (source, progress) = (act.source.clone(), bar.clone());
         let options = RunOptions {
             home: self.home.clone(),
-            nats: self.nats.clone().unwrap_or_default(),
+            nats: self.nats.as_ref().map(NatsSettings::at).unwrap_or_default(),
             until_caught_up: true,
             publish: self.nats.is_some(),
             watermark: None,

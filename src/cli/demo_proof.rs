@@ -16,7 +16,7 @@ use futures::{FutureExt, StreamExt};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::definition::pipeline::{Pipeline, SinkTarget};
+use crate::definition::pipeline::{NatsSettings, Pipeline, SinkTarget};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::BatchTable;
 use crate::runtime::driver::{self, RunFailure, RunOptions};
@@ -171,7 +171,7 @@ pub(crate) async fn keep(
         let mut arrived = false;
         let options = RunOptions {
             home: home.to_owned(),
-            nats: nats.to_owned(),
+            nats: NatsSettings::at(nats),
             until_caught_up: false,
             publish: true,
             watermark: None,

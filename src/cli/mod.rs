@@ -36,7 +36,7 @@ struct Cli {
 
 const AFTER_HELP: &str = "Exit status: 0 done, 1 the answer is no (nothing was run here yet, a check failed), \
     2 wrong usage or definition,\n3 environment failure.\n\
-    MILEPOST_LOG sets what is logged to standard error (default: milepost=info,warn).\n\n\
+    MILEPOST_LOG sets what is logged to standard error (default: milepost=info,async_nats=off,warn).\n\n\
     Begin with: milepost demo";
 
 #[derive(Debug, Subcommand)]
@@ -192,7 +192,7 @@ pub(crate) fn complain(text: &str) {
 
 #[expect(clippy::disallowed_methods, reason = "the environment is the edge's to read")]
 fn start_log() {
-    let filter = std::env::var("MILEPOST_LOG").unwrap_or_else(|_| "milepost=info,warn".to_owned());
+    let filter = std::env::var("MILEPOST_LOG").unwrap_or_else(|_| "milepost=info,async_nats=off,warn".to_owned());
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::new(filter))
         .with_writer(std::io::stderr)

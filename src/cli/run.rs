@@ -1,6 +1,7 @@
 //! `milepost run`.
 
 use std::io::IsTerminal;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -22,9 +23,12 @@ use super::{Outcome, prepared, status};
 pub(crate) struct Arguments {
     #[command(flatten)]
     common: Common,
-    /// The broker
-    #[arg(long, value_name = "URL", env = "NATS_URL", default_value = "nats://127.0.0.1:4222", hide_env_values = true)]
-    nats: String,
+    /// The broker, instead of the pipeline's `nats.url` [default: nats://127.0.0.1:4222]
+    #[arg(long, value_name = "URL", env = "NATS_URL", hide_env_values = true)]
+    nats: Option<String>,
+    /// A credentials file for it, instead of what the pipeline's `nats` names
+    #[arg(long, value_name = "FILE", env = "NATS_CREDS")]
+    nats_creds: Option<PathBuf>,
     /// Process what is there, write the tables, exit 0
     #[arg(long)]
     until_caught_up: bool,
@@ -41,7 +45,7 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome {
     let pipeline = prepared(&arguments.common)?;
     let options = RunOptions {
         home: arguments.common.home,
-        nats: arguments.nats,
+        nats: pipeline.nats.clone().overridden(given(arguments.nats), given(arguments.nats_creds)),
         until_caught_up: arguments.until_caught_up,
         publish: !arguments.no_publish,
         watermark: arguments.watermark,
@@ -52,6 +56,11 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome {
     let (events, master_data) = (report.events_read(), report.master_data_read());
     tracing::info!(epoch = report.epoch, events, master_data, "ended");
     Ok(())
+}
+
+/// A flag, unless it is empty, as a variable of the environment may be.
+fn given<T: AsRef<std::ffi::OsStr>>(flag: Option<T>) -> Option<T> {
+    flag.filter(|flag| !flag.as_ref().is_empty())
 }
 
 /// Resolves at the first SIGINT or SIGTERM; a second one ends the process at once.

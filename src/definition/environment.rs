@@ -40,6 +40,25 @@ pub(crate) fn expand(
     }
 }
 
+/// What of a text stands in the file itself: variables are taken out, their defaults left.
+pub(crate) fn literal(written: &str) -> String {
+    let mut literal = String::new();
+    let mut rest = written;
+    while let Some((before, inner)) = rest.split_once("${") {
+        if let Some(before) = before.strip_suffix('$') {
+            literal.extend([before, "${"]);
+            rest = inner;
+            continue;
+        }
+        literal.push_str(before);
+        let (variable, behind) = inner.split_once('}').unwrap_or((inner, ""));
+        literal.push_str(variable.split_once(":-").map_or("", |(_, default)| default));
+        rest = behind;
+    }
+    literal.push_str(rest);
+    literal
+}
+
 struct Expansion<'a> {
     file: &'a Arc<SourceText>,
     environment: Environment<'a>,
@@ -146,5 +165,21 @@ mod tests {
         check("${A", Err("`${` is not closed"));
         check("${}", Err("`` is not the name of an environment variable"));
         check("${A B}", Err("`A B` is not the name of an environment variable"));
+    }
+
+    #[test]
+    fn what_stands_in_the_file_is_all_but_variables() {
+        for (written, expected) in [
+            ("", ""),
+            ("abc", "abc"),
+            ("${A}", ""),
+            ("x-${A}-y", "x--y"),
+            ("${A:-b}", "b"),
+            ("${A:-}${B:-c}", "c"),
+            ("a$${b}", "a${b}"),
+            ("${A", ""),
+        ] {
+            assert_eq!(literal(written), expected, "of `{written}`");
+        }
     }
 }

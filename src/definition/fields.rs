@@ -57,7 +57,11 @@ impl<'n> Fields<'n> {
                 self.field(&entry.key).is_none() && self.nearest(&entry.key).is_some_and(|near| names.contains(&near))
             });
             if let [_, second, ..] = given.as_slice() {
-                let message = format!("{what} can't have both `{}`", names.join("` and `"));
+                let both = names.iter().filter(|name| given.iter().any(|entry| entry.key == **name)).copied();
+                let message = match both.collect::<Vec<_>>().as_slice() {
+                    [one, other] => format!("{what} can't have both `{one}` and `{other}`"),
+                    several => format!("{what} can't have `{}` together", several.join("`, `")),
+                };
                 report.problem(&second.key_span, message, "keep one of them");
             } else if given.is_empty() && need == Need::OneOf && !names.is_empty() && !misspelt {
                 report.problem(place, format!("{what} needs `{}`", names.join("` or `")), "give exactly one of them");
@@ -81,6 +85,27 @@ impl<'n> Fields<'n> {
 
     pub(crate) fn word(&self, name: &str, report: &mut Report<'_>) -> Option<Word> {
         report.word(self.get(name)?, &format!("`{name}`"))
+    }
+
+    /// A text that nobody may see: what is wrong with it is said without showing it.
+    pub(crate) fn secret(&self, name: &str, report: &mut Report<'_>) -> Option<Word> {
+        let node = self.get(name)?;
+        match &node.content {
+            Content::Text(_) => report.word(node, &format!("`{name}`")),
+            Content::Broken => None,
+            _ => {
+                let help = match name {
+                    "url" => "write an address, as in `nats://localhost:4222`".to_owned(),
+                    name => secret_help(name),
+                };
+                report.problem(&node.span, format!("`{name}` must be a text"), help);
+                None
+            }
+        }
+    }
+
+    pub(crate) fn boolean(&self, name: &str, report: &mut Report<'_>) -> Option<bool> {
+        report.boolean(self.get(name)?, &format!("`{name}`"))
     }
 
     pub(crate) fn words(&self, name: &str, report: &mut Report<'_>) -> Option<Placed<Vec<Word>>> {
@@ -178,6 +203,11 @@ impl<'n> Fields<'n> {
         }
         many
     }
+}
+
+/// Where a secret belongs.
+pub(crate) fn secret_help(name: &str) -> String {
+    format!("a secret belongs into the environment: write `${{NATS_{}}}` and set that variable", name.to_uppercase())
 }
 
 /// A list of texts, at least one, none twice. With problems, what there is of it, so that nobody takes it for left out.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::fields::{Fields, Named, read_words};
 use super::grammar::{self, CLOCKS, LATE};
-use super::pipeline::{Clock, Late, Start};
+use super::pipeline::{Clock, Late, Start, Unset};
 use super::read::{Placed, Report, Word};
 use super::tree::{Content, Node, Syntax, shorten};
 use crate::diagnostic::{Diagnostics, SourceText};
@@ -19,6 +19,9 @@ pub(crate) struct PipelineFile {
     pub(crate) name: Option<Word>,
     pub(crate) about: About,
     pub(crate) clock: Option<Placed<Clock>>,
+    pub(crate) nats: Option<NatsFile>,
+    /// What of `nats` needs variables that are not set.
+    pub(crate) unset: Vec<Unset>,
     pub(crate) sources: Vec<Named<SourceFile>>,
     pub(crate) jobs: Vec<Named<JobFile>>,
     pub(crate) sinks: Vec<SinkFile>,
@@ -32,6 +35,30 @@ pub(crate) struct About {
     pub(crate) owner: Option<String>,
     pub(crate) description: Option<String>,
     pub(crate) slo: Option<String>,
+}
+
+/// What is said of the connection. `has_…` tells what can't be read from what is left out.
+#[derive(Debug)]
+pub(crate) struct NatsFile {
+    pub(crate) url: Option<Word>,
+    pub(crate) credentials: Option<Word>,
+    pub(crate) nkey: Option<Word>,
+    pub(crate) token: Option<Word>,
+    pub(crate) user: Option<Word>,
+    pub(crate) has_user: bool,
+    pub(crate) password: Option<Word>,
+    pub(crate) has_password: bool,
+    pub(crate) tls: Option<TlsFile>,
+}
+
+#[derive(Debug)]
+pub(crate) struct TlsFile {
+    pub(crate) ca: Option<Word>,
+    pub(crate) certificate: Option<Word>,
+    pub(crate) has_certificate: bool,
+    pub(crate) key: Option<Word>,
+    pub(crate) has_key: bool,
+    pub(crate) first: Option<bool>,
 }
 
 #[derive(Debug, Default)]
@@ -123,6 +150,8 @@ impl PipelineFile {
             name: fields.word("pipeline", report),
             about: About::read(&fields, report),
             clock: fields.choice("clock", CLOCKS, &[Clock::Broker, Clock::EventTime], report),
+            nats: fields.get("nats").and_then(|node| NatsFile::read(node, report)),
+            unset: Vec::new(),
             sources: fields.named("sources", &grammar::SOURCE, report, SourceFile::read),
             jobs: fields.named("jobs", &grammar::JOB, report, JobFile::read),
             sinks: fields.many("sinks", &grammar::SINK, report, SinkFile::read),
@@ -136,6 +165,37 @@ impl About {
     fn read(fields: &Fields<'_>, report: &mut Report<'_>) -> Self {
         let mut text = |name| fields.word(name, report).map(|word| word.value.value);
         Self { owner: text("owner"), description: text("description"), slo: text("slo") }
+    }
+}
+
+impl NatsFile {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let fields = Fields::open(node, &grammar::NATS, &node.span, report)?;
+        Some(Self {
+            url: fields.secret("url", report),
+            credentials: fields.word("credentials", report),
+            nkey: fields.word("nkey", report),
+            token: fields.secret("token", report),
+            user: fields.word("user", report),
+            has_user: fields.get("user").is_some(),
+            password: fields.secret("password", report),
+            has_password: fields.get("password").is_some(),
+            tls: fields.get("tls").and_then(|node| TlsFile::read(node, report)),
+        })
+    }
+}
+
+impl TlsFile {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let fields = Fields::open(node, &grammar::TLS, &node.span, report)?;
+        Some(Self {
+            ca: fields.word("ca", report),
+            certificate: fields.word("certificate", report),
+            has_certificate: fields.get("certificate").is_some(),
+            key: fields.word("key", report),
+            has_key: fields.get("key").is_some(),
+            first: fields.boolean("first", report),
+        })
     }
 }
 

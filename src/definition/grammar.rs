@@ -97,12 +97,48 @@ pub(crate) static PIPELINE: Shape = Shape {
             Need::Optional,
             "Where time comes from; `broker` if a source is a JetStream one.",
         ),
+        field("nats", Form::One(&NATS), Need::Optional, "How to reach the broker; `--nats` and `--nats-creds` win."),
         field("sources", Form::Named(&SOURCE), Need::Required, "The tables that jobs read, by the name that SQL uses."),
         field("jobs", Form::Named(&JOB), Need::Required, "One SELECT each, by the name that SQL uses."),
         field("sinks", Form::Many(&SINK), Need::Optional, "Where the rows or the changes of a job go."),
         field("batch", Form::One(&BATCH), Need::Optional, "When a micro-batch closes; also when the sources run dry."),
     ],
     later: &[later("dead_letters", "leave it out: every dead letter is kept, and none stops the pipeline")],
+};
+
+pub(crate) static NATS: Shape = Shape {
+    what: "`nats`",
+    fields: &[
+        field("url", Form::Text, Need::Optional, "Where the broker is; several addresses separated by commas."),
+        field("credentials", Form::Text, Need::AtMostOne, "A credentials file (`.creds`), relative to this file."),
+        field("nkey", Form::Text, Need::AtMostOne, "A file with an nkey seed, relative to this file."),
+        field("token", Form::Text, Need::AtMostOne, "A token, as a variable."),
+        field("user", Form::Text, Need::AtMostOne, "A user, with `password`."),
+        field("password", Form::Text, Need::Optional, "The user's password, as a variable."),
+        field("tls", Form::One(&TLS), Need::Optional, "TLS whatever the address says."),
+    ],
+    later: &[],
+};
+
+pub(crate) static TLS: Shape = Shape {
+    what: "`tls`",
+    fields: &[
+        field(
+            "ca",
+            Form::Text,
+            Need::Optional,
+            "PEM certificates that the broker's goes back to; those of the system.",
+        ),
+        field("certificate", Form::Text, Need::Optional, "The client's own PEM certificate, with `key`."),
+        field("key", Form::Text, Need::Optional, "The PEM key of `certificate`."),
+        field(
+            "first",
+            Form::Boolean,
+            Need::Optional,
+            "Whether the handshake comes before the broker's first word; `false`.",
+        ),
+    ],
+    later: &[],
 };
 
 pub(crate) static SOURCE: Shape = Shape {

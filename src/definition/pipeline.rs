@@ -10,8 +10,8 @@ use url::Url;
 
 use crate::definition::contract::Contract;
 use crate::definition::pattern::FilePattern;
-use crate::diagnostic::SourceText;
-use crate::types::{Micros, Sequence};
+use crate::diagnostic::{Diagnostic, SourceText};
+use crate::types::{Micros, Secret, Sequence};
 
 /// A pipeline file after every check that needs no SQL.
 #[derive(Debug, Clone)]
@@ -26,6 +26,8 @@ pub struct Pipeline {
     pub slo: Option<String>,
     /// Where time comes from.
     pub clock: Clock,
+    /// How to reach the broker.
+    pub nats: NatsSettings,
     /// In the order of the file, which is the order of rows within an epoch.
     pub sources: Vec<Source>,
     /// In the order of the file.
@@ -36,6 +38,102 @@ pub struct Pipeline {
     pub batch: BatchLimits,
     /// The file itself, for diagnostics that come later.
     pub text: Arc<SourceText>,
+}
+
+/// How to reach a broker. What is left out is not used, or has a default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NatsSettings {
+    /// `nats://host:port`, several separated by commas. It may hold user info, so it is shown only without it.
+    pub url: Option<Secret>,
+    /// Who this is.
+    pub auth: Option<NatsAuth>,
+    /// TLS whatever the address says.
+    pub tls: Option<NatsTls>,
+    /// What can't be known because a variable is not set: no connection can be made before it is.
+    pub unset: Vec<Unset>,
+}
+
+/// A field of `nats` that needs a variable that is not set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unset {
+    /// The field.
+    pub field: String,
+    /// What to tell whoever wants to connect.
+    pub problem: Diagnostic,
+}
+
+/// How a connection shows who it is. Files are read when the connection is made.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NatsAuth {
+    /// A credentials file: a user JWT and its nkey seed.
+    Credentials(NamedFile),
+    /// A file with an nkey seed.
+    Nkey(NamedFile),
+    /// A token.
+    Token(Secret),
+    /// A user and a password.
+    User {
+        /// The user.
+        user: String,
+        /// The password.
+        password: Secret,
+    },
+}
+
+/// TLS of a connection. Files are PEM, read when the connection is made.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct NatsTls {
+    /// The certificates that the broker's must go back to; none: those of the system.
+    pub ca: Option<NamedFile>,
+    /// The client's own certificate and its key.
+    pub identity: Option<(NamedFile, NamedFile)>,
+    /// The handshake comes before the broker's first word.
+    pub first: bool,
+}
+
+/// A file that a definition or the command line names.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedFile {
+    /// Where it lies.
+    pub path: PathBuf,
+    /// The same as it may be shown: with variables in place of their values.
+    pub shown: PathBuf,
+}
+
+impl NatsSettings {
+    /// A broker that asks for no more than its address.
+    pub fn at(url: impl Into<String>) -> Self {
+        Self { url: Some(Secret::new(url)), ..Self::default() }
+    }
+
+    /// The same with what the command line says: its address wins, with user info also over other credentials; its
+    /// credentials file wins over those of the pipeline.
+    #[must_use]
+    pub fn overridden(mut self, url: Option<String>, credentials: Option<PathBuf>) -> Self {
+        let mut replaced: Vec<&str> = Vec::new();
+        if let Some(url) = url {
+            replaced.push("url");
+            if has_user_info(&url) {
+                replaced.extend(AUTH_FIELDS);
+                self.auth = None;
+            }
+            self.url = Some(Secret::new(url));
+        }
+        if let Some(path) = credentials {
+            replaced.extend(AUTH_FIELDS);
+            self.auth = Some(NatsAuth::Credentials(NamedFile { shown: path.clone(), path }));
+        }
+        self.unset.retain(|unset| !replaced.contains(&unset.field.as_str()));
+        self
+    }
+}
+
+/// The fields of `nats` that say who this is.
+const AUTH_FIELDS: [&str; 5] = ["credentials", "nkey", "token", "user", "password"];
+
+/// Whether an address holds user info, which is a secret.
+pub fn has_user_info(url: &str) -> bool {
+    url.contains('@')
 }
 
 /// Where an epoch's clock comes from.

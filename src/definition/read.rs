@@ -107,6 +107,17 @@ impl Report<'_> {
         None
     }
 
+    /// `true` or `false`.
+    pub(crate) fn boolean(&mut self, node: &Node, what: &str) -> Option<bool> {
+        match &node.content {
+            Content::Boolean(value) => Some(*value),
+            _ => {
+                self.mismatch(node, what, "`true` or `false`", "write `true` or `false`, without quotes");
+                None
+            }
+        }
+    }
+
     /// One of some words; its index.
     pub(crate) fn choice(&mut self, node: &Node, what: &str, choices: &[&str]) -> Option<usize> {
         let Content::Text(text) = &node.content else {

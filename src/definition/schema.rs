@@ -34,8 +34,15 @@ fn shape(shape: &Shape) -> Value {
         map.insert("oneOf".to_owned(), json!(alternatives));
     }
     let at_most_one = names(shape, Need::AtMostOne);
-    if !at_most_one.is_empty() {
-        map.insert("not".to_owned(), json!({ "required": at_most_one }));
+    let pairs = at_most_one
+        .iter()
+        .enumerate()
+        .flat_map(|(at, one)| at_most_one[at + 1..].iter().map(move |other| [one, other]));
+    let pairs: Vec<Value> = pairs.map(|pair| json!({ "required": pair })).collect();
+    match pairs.as_slice() {
+        [] => {}
+        [pair] => drop(map.insert("not".to_owned(), pair.clone())),
+        pairs => drop(map.insert("not".to_owned(), json!({ "anyOf": pairs }))),
     }
     schema
 }

@@ -10,19 +10,21 @@ use crate::diagnostic::{Diagnostic, Diagnostics, SourceText};
 
 /// The tree of a YAML text, or none if it can't be read on; each problem goes to `problems`. Anchors, tags and double
 /// keys are problems after which reading goes on; of a double key the first stays.
-pub(crate) fn parse(file: &Arc<SourceText>, problems: &mut Diagnostics) -> Option<Node> {
+///
+/// Problems show `shown`, which differs from `file` at most in stars for secrets.
+pub(crate) fn parse(file: &SourceText, shown: &Arc<SourceText>, problems: &mut Diagnostics) -> Option<Node> {
     let options = granit_parser::options! {
         emit_comments: false,
         disallow_directives: true,
         flow_nesting_limit: 2 * DEPTH_MAX,
         block_nesting_limit: 2 * DEPTH_MAX,
     };
-    let mut builder = Builder { file, problems, open: Vec::new(), root: None };
+    let mut builder = Builder { file: shown, problems, open: Vec::new(), root: None };
     for event in Parser::new_from_str_with_options(&file.text, options) {
         match event {
             Ok((event, span)) => builder.event(event, &span)?,
             Err(error) => {
-                let problem = syntax_problem(file, &error);
+                let problem = syntax_problem(shown, &error);
                 problems.push(problem);
                 return None;
             }
@@ -31,7 +33,7 @@ pub(crate) fn parse(file: &Arc<SourceText>, problems: &mut Diagnostics) -> Optio
     match builder.root {
         Some(Node { content: Content::Null, .. }) | None => {
             let help = "start with `pipeline:`, `sources:` and `jobs:`";
-            problems.push(Diagnostic::of_file(file, "the file is empty").with_help(help));
+            problems.push(Diagnostic::of_file(shown, "the file is empty").with_help(help));
             None
         }
         root => root,
@@ -232,7 +234,7 @@ mod tests {
         for (text, expected) in cases {
             let file = SourceText::new("x.yaml", text);
             let mut problems = Diagnostics::default();
-            let node = parse(&file, &mut problems).map(|node| shape(&node, &file));
+            let node = parse(&file, &file, &mut problems).map(|node| shape(&node, &file));
             assert!(problems.is_empty(), "{}", problems.render(false));
             assert_eq!(node.as_deref(), Some(expected), "of {text}");
         }
@@ -243,7 +245,7 @@ mod tests {
         for text in ["[".repeat(100_000), "a: ".to_owned() + &"{a: ".repeat(100_000), "- ".repeat(100_000)] {
             let file = SourceText::new("x.yaml", text);
             let mut problems = Diagnostics::default();
-            assert_eq!(parse(&file, &mut problems), None);
+            assert_eq!(parse(&file, &file, &mut problems), None);
             assert_eq!(problems.len(), 1);
         }
     }

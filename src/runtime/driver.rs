@@ -13,16 +13,17 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::FutureExt;
-use futures::future::{BoxFuture, select_all};
+use futures::future::{BoxFuture, join_all, select_all};
 
 use crate::batch::{OpenBatch, Supply};
 use crate::checkpoint::{EpochLog, EpochRecord, HomeLock, InputRange};
-use crate::definition::pipeline::{Clock, Input, Pipeline, SinkTarget};
+use crate::definition::pipeline::{Clock, Input, NatsSettings, Pipeline, SinkTarget};
 use crate::diagnostic::Diagnostics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::sink::table::Published;
-use crate::source::connect::connect;
+use crate::source::connect::{Broker, connect_with};
 use crate::source::file::absent;
+use crate::source::repeats::Repeats;
 use crate::source::{Read, ReadLimit, Rest, TakenPart};
 use crate::types::{Epoch, Micros, SequenceRange};
 
@@ -37,8 +38,8 @@ use super::socket::{Responder, listen};
 pub struct RunOptions {
     /// Everything that is written lies under it.
     pub home: PathBuf,
-    /// The broker, for pipelines that use one.
-    pub nats: String,
+    /// How to reach the broker, for pipelines that use one.
+    pub nats: NatsSettings,
     /// Process what is there, then end.
     pub until_caught_up: bool,
     /// Whether change streams are published to.
@@ -114,8 +115,9 @@ async fn run_once(
 ) -> Result<Ended, RunFailure> {
     let pipeline = Arc::clone(pipeline);
     let directory = state_directory(&options.home, &pipeline.name);
-    let broker = if needs_broker(&pipeline, options.publish) { Some(connect(&options.nats).await?) } else { None };
-    let mut inputs = open_inputs(&pipeline, broker.as_ref(), &directory).await?;
+    let broker = if needs_broker(&pipeline, options.publish) { Some(connected(&options.nats).await?) } else { None };
+    let told = |error: Error| explained(broker.as_ref(), error);
+    let mut inputs = open_inputs(&pipeline, broker.as_ref(), &directory).await.map_err(told)?;
     let engine = Engine::new(Arc::clone(&pipeline), &[]).await?;
     let jobs = engine.circuit().jobs().to_vec();
     let tables = outlets::open_tables(&pipeline, &jobs, &options.home)?;
@@ -125,7 +127,7 @@ async fn run_once(
         None => EpochLog::open(&directory)?,
     };
     let changes = match &broker {
-        Some(broker) if options.publish => outlets::open_changes(&pipeline, &jobs, broker).await?,
+        Some(broker) if options.publish => outlets::open_changes(&pipeline, &jobs, broker).await.map_err(told)?,
         _ => Vec::new(),
     };
     for input in &mut inputs {
@@ -139,6 +141,7 @@ async fn run_once(
     });
     let listening = listen(&directory, Arc::clone(&shared) as Arc<dyn Responder>)?;
     let mut driver = Driver {
+        broker,
         pipeline,
         directory,
         inputs,
@@ -150,11 +153,14 @@ async fn run_once(
         stop,
         published: false,
         behind: false,
+        warned: Repeats::default(),
     };
     let finished = driver.drive(records).await;
+    join_all(driver.inputs.iter_mut().map(|input| input.source.close())).await;
     drop(listening);
     drop(lock);
-    Ok(match finished? {
+    let finished = finished.map_err(|error| explained(driver.broker.as_ref(), error))?;
+    Ok(match finished {
         Course::Ended => Ended::Finished(driver.shared.status(false)),
         Course::Anew(begun) => Ended::Anew(driver.options, begun),
     })
@@ -173,10 +179,27 @@ fn needs_broker(pipeline: &Pipeline, publish: bool) -> bool {
     streams || (publish && pipeline.sinks.iter().any(|sink| matches!(sink.target, SinkTarget::JetStream { .. })))
 }
 
+async fn connected(nats: &NatsSettings) -> Result<Broker, RunFailure> {
+    if nats.unset.is_empty() {
+        return Ok(connect_with(nats).await?);
+    }
+    let problems = nats.unset.iter().map(|unset| unset.problem.clone()).collect();
+    Err(RunFailure::Definition(Diagnostics(problems)))
+}
+
+/// An error with what NATS complained about meanwhile.
+fn explained(broker: Option<&Broker>, error: Error) -> Error {
+    match broker {
+        Some(broker) => broker.explained(error),
+        None => error,
+    }
+}
+
 /// Resolves when the process is asked to end; any number of waits share it.
 type Stop = futures::future::Shared<BoxFuture<'static, ()>>;
 
 struct Driver {
+    broker: Option<Broker>,
     pipeline: Arc<Pipeline>,
     directory: PathBuf,
     inputs: Vec<InputState>,
@@ -189,6 +212,8 @@ struct Driver {
     stop: Stop,
     /// Whether the change streams stand where the tables stand.
     published: bool,
+    /// What was said of the environment a short while ago.
+    warned: Repeats,
     /// Whether readers find more than was read again so far: the tables that they have stay as they are.
     behind: bool,
 }
@@ -228,6 +253,7 @@ impl Driver {
         for input in &mut self.inputs {
             input.goal = input.source.end().await?.unwrap_or(0);
         }
+        self.note_progress();
         let fresh = self.is_fresh()?;
         if fresh {
             self.reconcile().await?;
@@ -533,7 +559,7 @@ impl Driver {
     }
 
     /// A broken environment stops progress, says so, and is tried again; a run that is to end gives up.
-    async fn wait_out(&self, error: Error) -> Result<()> {
+    async fn wait_out(&mut self, error: Error) -> Result<()> {
         if self.stopped() {
             return Err(error);
         }
@@ -544,16 +570,16 @@ impl Driver {
 
     /// Says what keeps a source from being read. Only what may pass by itself can be waited for, and not by a run that is to
     /// end when all is read.
-    fn note_trouble(&self, error: Error) -> Result<()> {
+    fn note_trouble(&mut self, error: Error) -> Result<()> {
+        let error = explained(self.broker.as_ref(), error);
         if error.kind() != ErrorKind::Unavailable || self.options.until_caught_up {
             return Err(error);
         }
-        let said = error.chain();
-        let mut trouble = self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        if trouble.as_deref() != Some(&said) {
-            tracing::warn!(cause = %said, "waiting for the environment");
-            *trouble = Some(said);
+        let cause = error.chain();
+        if let Some(times) = self.warned.due(&cause, now()) {
+            tracing::warn!(cause, times, "waiting for the environment");
         }
+        *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
         Ok(())
     }
 
@@ -667,7 +693,7 @@ impl Driver {
             source: input.name.to_string(),
             upsert: input.upsert,
             next: input.position(),
-            end: (input.goal > 0).then_some(input.goal.max(input.position())),
+            end: input.known_end(),
             counts,
         });
         *self.shared.positions.lock().unwrap_or_else(PoisonError::into_inner) = reports.collect();

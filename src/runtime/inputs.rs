@@ -143,6 +143,12 @@ impl InputState {
         if self.next == 0 { self.source.position().unwrap_or(1) } else { self.next }
     }
 
+    /// The first sequence after everything that the input is known to hold; none while nothing is known.
+    pub(super) fn known_end(&self) -> Option<Sequence> {
+        let goal = (self.goal > 0).then_some(self.goal);
+        goal.max(self.source.known_end()).map(|end| end.max(self.position()))
+    }
+
     /// Whether everything was read that there was at the start.
     pub(super) fn caught_up(&self) -> bool {
         if self.file { self.reached } else { self.next >= self.goal }

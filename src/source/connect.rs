@@ -1,22 +1,29 @@
 //! The connection to NATS: made once, shared by sources and sinks, with what the broker complained about at hand.
 //!
 //! A refused permission looks like a time-out to whoever asked; only the connection hears of it. So its events are
-//! logged as they come, and the last complaint is kept for the error that follows from it.
+//! logged as they come, and the last complaint is kept for the error that follows from it. What repeats is logged
+//! once a minute.
 
 #![expect(
     clippy::disallowed_methods,
-    reason = "a complaint is dated, so that an old one is not blamed for a new failure"
+    reason = "a complaint is dated, so that an old one is not blamed for a new failure; credentials expire"
 )]
+
+mod options;
+mod refusal;
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::Context;
 use async_nats::jetstream::context::ContextBuilder;
-use async_nats::{Client, ConnectOptions, Event, ServerAddr, ServerError};
-use percent_encoding::percent_decode_str;
+use async_nats::{Client, ConnectOptions, Event, ServerError};
 use tokio::sync::watch;
 
+pub use self::options::DEFAULT_URL;
+use self::options::{Prepared, Shown, prepare};
+use super::repeats::Repeats;
+use crate::definition::pipeline::NatsSettings;
 use crate::error::{Error, ErrorKind, Result};
 
 /// A connection to NATS with JetStream. Cloning shares it.
@@ -34,18 +41,36 @@ struct Events {
     losses: watch::Sender<u64>,
     /// The last complaint and when it came.
     complaint: Mutex<Option<(Instant, String)>>,
+    /// What was logged last, and how often it came since.
+    logged: Mutex<Repeats>,
+    /// Who the connection says it is.
+    shown: Shown,
 }
 
-/// Connects to `url` (`nats://[user:password@|token@]host[:port]`, `tls://…`, several separated by commas) under the
-/// name `milepost`. A connection that is lost later is made again for ever, in the background.
+/// Connects to a broker that asks for no more than its address. See [`connect_with`].
 ///
 /// # Errors
-/// `Definition` where `url` is none, `Unavailable` where nobody answers or the credentials are refused. No error and
-/// no log line shows credentials.
+/// As [`connect_with`].
 pub async fn connect(url: &str) -> Result<Broker> {
-    let servers = servers(url)?;
-    let events = Arc::new(Events { losses: watch::Sender::new(0), complaint: Mutex::new(None) });
-    let options = credentials(&servers, ConnectOptions::new())
+    connect_with(&NatsSettings::at(url)).await
+}
+
+/// Connects under the name `milepost`, to `nats://[user:password@|token@]host[:port]` or `tls://…`, several separated by
+/// commas. A connection that is lost later is made again for ever, in the background, with the credentials that were
+/// read at the start.
+///
+/// # Errors
+/// `Definition` where an address is none, a file can't be used, or credentials are given twice; `Unavailable` where nobody
+/// answers, or the broker or its certificate are not what is wanted. No error and no log line shows credentials.
+pub async fn connect_with(settings: &NatsSettings) -> Result<Broker> {
+    let Prepared { servers, options, shown, url } = prepare(settings, ConnectOptions::new())?;
+    let events = Arc::new(Events {
+        losses: watch::Sender::new(0),
+        complaint: Mutex::new(None),
+        logged: Mutex::new(Repeats::default()),
+        shown,
+    });
+    let options = options
         .name("milepost")
         .subscription_capacity(SUBSCRIPTION_MESSAGES_MAX)
         .connection_timeout(CONNECT_WITHIN)
@@ -57,9 +82,8 @@ pub async fn connect(url: &str) -> Result<Broker> {
                 async move { events.hear(&event) }
             }
         });
-    let client = options.connect(servers.as_slice()).await.map_err(|error| {
-        Error::caused(ErrorKind::Unavailable, format!("connecting to `{}`", redacted(url)), error.to_string())
-    })?;
+    let client = options.connect(servers.as_slice()).await;
+    let client = client.map_err(|error| refusal::not_connected(&url, &error, &events.shown, now_s()))?;
     let jetstream = ContextBuilder::new().timeout(REQUEST_WITHIN).build(client.clone());
     Ok(Broker { client, jetstream, events })
 }
@@ -76,10 +100,26 @@ impl Broker {
     }
 
     /// What the connection heard last that explains a failure since `since`: a lost connection, a refused permission,
-    /// messages dropped because this client was too slow.
+    /// messages dropped because this client was too slow. With what to do about it, where that is known.
     pub fn complaint_since(&self, since: Instant) -> Option<String> {
         let complaint = self.events.complaint.lock().unwrap_or_else(PoisonError::into_inner);
-        complaint.as_ref().filter(|(at, _)| *at >= since).map(|(_, text)| text.clone())
+        let (_, text) = complaint.as_ref().filter(|(at, _)| *at >= since)?;
+        Some(match refusal::advice(text, &self.events.shown, now_s()) {
+            Some(advice) => format!("{text}; {advice}"),
+            None => text.clone(),
+        })
+    }
+
+    /// An error of this connection with what NATS complained about while it came about: to whoever asked, a refused
+    /// permission is a time-out.
+    pub fn explained(&self, error: Error) -> Error {
+        let recently = Instant::now().checked_sub(2 * REQUEST_WITHIN).unwrap_or_else(Instant::now);
+        match self.complaint_since(recently).filter(|_| error.kind() == ErrorKind::Unavailable) {
+            Some(text) if !error.chain().contains(&text) => {
+                Error::new(error.kind(), format!("{}; NATS says: {text}", error.chain()))
+            }
+            _ => error,
+        }
     }
 
     /// Counts losses of the connection; changes at each.
@@ -91,31 +131,46 @@ impl Broker {
 impl Events {
     fn hear(&self, event: &Event) {
         match event {
-            Event::Connected => tracing::info!("connected to NATS"),
-            Event::Disconnected => {
-                tracing::warn!("the connection to NATS is lost");
-                self.losses.send_modify(|losses| *losses += 1);
-                self.keep("the connection is lost".to_owned());
+            Event::Connected => {
+                *self.logged.lock().unwrap_or_else(PoisonError::into_inner) = Repeats::default();
+                tracing::info!("connected to NATS");
             }
-            Event::ServerError(ServerError::Other(text)) => {
-                tracing::error!(error = %text, "NATS refuses");
-                self.keep(text.clone());
+            Event::Disconnected => {
+                self.losses.send_modify(|losses| *losses += 1);
+                self.complain("the connection is lost".to_owned(), |text, times| {
+                    tracing::warn!(times, "NATS: {text}");
+                });
             }
             Event::ServerError(error) => {
-                tracing::error!(%error, "NATS refuses");
-                self.keep(error.to_string());
+                let text = match error {
+                    ServerError::Other(text) => text.clone(),
+                    error => error.to_string(),
+                };
+                self.complain(text, |error, times| tracing::error!(error, times, "NATS refuses"));
             }
             Event::Closed => tracing::debug!("the connection to NATS is closed"),
-            Event::SlowConsumer(_) | Event::ClientError(_) => {
-                tracing::warn!(%event, "the connection to NATS complains");
-                self.keep(event.to_string());
+            Event::ClientError(error) => {
+                self.complain(format!("connecting again fails: {error}"), |text, times| {
+                    tracing::warn!(times, "NATS: {text}");
+                });
+            }
+            Event::SlowConsumer(_) => {
+                self.complain(event.to_string(), |event, times| {
+                    tracing::warn!(event, times, "the connection to NATS complains");
+                });
             }
             Event::LameDuckMode | Event::Draining => tracing::info!(%event, "the connection to NATS"),
         }
     }
 
-    fn keep(&self, text: String) {
-        *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), text));
+    /// Keeps a complaint, and logs it unless it was logged a short while ago.
+    fn complain(&self, text: String, log: impl FnOnce(&str, u64)) {
+        let now = Instant::now();
+        let due = self.logged.lock().unwrap_or_else(PoisonError::into_inner).due(&text, now);
+        if let Some(times) = due {
+            log(&text, times);
+        }
+        *self.complaint.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, text));
     }
 }
 
@@ -135,24 +190,9 @@ pub fn redacted(url: &str) -> String {
     shown
 }
 
-fn servers(url: &str) -> Result<Vec<ServerAddr>> {
-    url.split(',')
-        .map(|one| {
-            one.trim().parse::<ServerAddr>().map_err(|error| {
-                Error::caused(ErrorKind::Definition, format!("`{}` is not a NATS address", redacted(one)), error)
-            })
-        })
-        .collect()
-}
-
-/// The credentials of the first address that has some: `user:password@`, or a token alone.
-fn credentials(servers: &[ServerAddr], options: ConnectOptions) -> ConnectOptions {
-    let decoded = |text: &str| percent_decode_str(text).decode_utf8_lossy().into_owned();
-    match servers.iter().find_map(|server| server.username().map(|user| (user, server.password()))) {
-        Some((user, Some(password))) => options.user_and_password(decoded(user), decoded(password)),
-        Some((token, None)) => options.token(decoded(token)),
-        None => options,
-    }
+/// Seconds since 1970, to tell whether credentials have expired.
+fn now_s() -> i64 {
+    chrono::Utc::now().timestamp()
 }
 
 /// Messages that one subscription holds at most before the client drops some. Above what any reader asks for ahead.
@@ -178,12 +218,5 @@ mod tests {
         ] {
             assert_eq!(redacted(url), shown);
         }
-    }
-
-    #[test]
-    fn what_is_no_address_is_refused_without_showing_its_credentials() {
-        let error = servers("ftp://ann:secret@broker").unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::Definition);
-        assert!(!error.chain().contains("secret"), "{}", error.chain());
     }
 }

@@ -26,7 +26,8 @@ use tokio::sync::watch;
 use super::connect::Broker;
 use super::delivery::Delivery;
 use super::feed::{Feed, Heard, OpenError};
-use super::stream_state::{StreamState, instant, sequence_at};
+use super::stream_settings::{judge, removes_from_the_front};
+use super::stream_state::{StreamState, instant, missing, sequence_at};
 use super::{Read, ReadLimit, Rest, Source};
 use crate::definition::pipeline::Start;
 use crate::error::{Error, ErrorKind, Result};
@@ -48,8 +49,12 @@ pub struct JetStreamSource {
     received: Sequence,
     /// Arrived, not handed out.
     ready: VecDeque<RawMessage>,
-    /// The largest end of the stream that was seen.
+    /// The largest end of the stream that is known of.
     end_seen: Sequence,
+    /// Whether the broker makes room at the front of the stream, so that a gap may be a loss.
+    makes_room: bool,
+    /// The first sequence of the first gap that was not looked at yet.
+    gap: Option<Sequence>,
     /// Whether to ask the broker if silence means that there is nothing.
     confirm_due: bool,
     feed: Option<Feed>,
@@ -71,10 +76,14 @@ impl JetStreamSource {
     /// Opens `stream` at `start`, restricted to `subjects` (all of them where empty; `*` and `>` as in NATS).
     ///
     /// # Errors
-    /// `Definition` where there is no such stream, where its retention deletes what is read, where the broker refuses
-    /// the subjects, or where a `start` by sequence is not in the stream; `Unavailable` where the broker doesn't answer.
+    /// `Definition` where its retention deletes what is read, where the broker refuses the subjects, or where a `start` by
+    /// sequence is not in the stream; `Unavailable` where there is no such stream, or the broker doesn't answer.
     pub async fn open(broker: &Broker, stream: &str, subjects: &[String], start: Start) -> Result<Self> {
-        let state = StreamState::ask(broker, stream, subjects).await?;
+        let asked = StreamState::ask(broker, stream).await?;
+        let (state, settings) = asked.ok_or_else(|| missing(stream, subjects))?;
+        for concern in judge(&settings, subjects).warned {
+            tracing::warn!(stream, %concern, "a setting of a stream that is read");
+        }
         let next = match start {
             Start::All => state.first,
             Start::Sequence(sequence) => {
@@ -101,6 +110,8 @@ impl JetStreamSource {
             received: next,
             ready: VecDeque::new(),
             end_seen: state.end,
+            makes_room: removes_from_the_front(&settings),
+            gap: None,
             confirm_due: false,
             feed: None,
             fruitless: None,
@@ -121,6 +132,7 @@ impl JetStreamSource {
         let until = Instant::now() + limit.wait;
         loop {
             self.collect(limit.messages);
+            self.look_at_gap().await?;
             self.ask_ahead().await;
             // Nothing is awaited between taking messages out and returning them: a dropped read loses none.
             if let Some(read) = self.hand_out(limit) {
@@ -158,6 +170,23 @@ impl JetStreamSource {
         if self.losses.has_changed().unwrap_or(false) {
             self.lose("the connection was lost".to_owned());
         }
+    }
+
+    /// Before anything behind a gap is handed out: whether the broker removed what is missing, to make room.
+    async fn look_at_gap(&mut self) -> Result<()> {
+        let Some(gap) = self.gap else { return Ok(()) };
+        match self.ask_state().await {
+            Ok(state) => state.check_position(&self.stream, gap)?,
+            Err(error) if error.kind() == ErrorKind::Unavailable => {
+                // Goes on at the gap, once the broker answers.
+                self.ready.retain(|message| message.sequence < gap);
+                self.received = gap;
+                self.lose(error.chain());
+            }
+            Err(error) => return Err(error),
+        }
+        self.gap = None;
+        Ok(())
     }
 
     async fn ask_ahead(&mut self) {
@@ -228,8 +257,12 @@ impl JetStreamSource {
         if delivery.stream_sequence < self.received {
             return;
         }
+        if self.anchored && self.makes_room && delivery.stream_sequence > self.received {
+            self.gap.get_or_insert(self.received);
+        }
         self.anchored = true;
         self.received = delivery.stream_sequence + 1;
+        self.end_seen = self.end_seen.max(self.received + delivery.pending);
         if *self.last_subject != *message.subject {
             self.last_subject = message.subject.as_str().into();
         }
@@ -251,7 +284,13 @@ impl JetStreamSource {
 
     fn lose(&mut self, reason: String) {
         if self.feed.take().is_some() {
-            tracing::warn!(stream = %self.stream, next = self.received, %reason, "the consumer is made anew");
+            let next = self.received;
+            match &self.fruitless {
+                Some((_, known)) if *known == reason => {
+                    tracing::debug!(stream = %self.stream, next, reason, "the consumer is made anew once more");
+                }
+                _ => tracing::warn!(stream = %self.stream, next, reason, "the consumer is made anew"),
+            }
             let since = self.fruitless.take().map_or_else(Instant::now, |(since, _)| since);
             self.fruitless = Some((since, reason));
         }
@@ -298,15 +337,13 @@ impl JetStreamSource {
 
     /// What the stream says now, if it is still the one that was opened.
     async fn ask_state(&mut self) -> Result<StreamState> {
-        let asked = StreamState::ask(&self.broker, &self.stream, &self.subjects).await;
-        let state = asked.map_err(|error| match error.kind() {
-            ErrorKind::Definition => Error::caused(
-                ErrorKind::Corrupt,
-                format!("stream `{}` was deleted or changed while it was read", self.stream),
-                error,
-            ),
+        let corrupt = |what: &str| format!("stream `{}` was {what} while it was read", self.stream);
+        let asked = StreamState::ask(&self.broker, &self.stream).await;
+        let asked = asked.map_err(|error| match error.kind() {
+            ErrorKind::Definition => Error::caused(ErrorKind::Corrupt, corrupt("changed"), error),
             _ => error,
         })?;
+        let (state, _) = asked.ok_or_else(|| Error::new(ErrorKind::Corrupt, corrupt("deleted")))?;
         state.check_created(&self.stream, self.created_nanos)?;
         self.end_seen = self.end_seen.max(state.end);
         Ok(state)
@@ -346,7 +383,12 @@ impl JetStreamSource {
     async fn confirm(&mut self) -> Result<()> {
         self.confirm_due = false;
         let end = match self.ask_state().await {
-            Ok(state) => state.end,
+            Ok(state) => {
+                if self.anchored && self.makes_room {
+                    state.check_position(&self.stream, self.received)?;
+                }
+                state.end
+            }
             Err(error) if error.kind() == ErrorKind::Unavailable => {
                 self.lose(error.chain());
                 return Ok(());
@@ -377,6 +419,7 @@ impl JetStreamSource {
             feed.close().await;
         }
         self.ready.clear();
+        self.gap = None;
         self.next = next;
         self.received = next;
         self.anchored = true;
@@ -427,9 +470,25 @@ impl Source for JetStreamSource {
         async { self.ask_state().await.map(|state| Some(state.end)) }.boxed()
     }
 
+    fn known_end(&self) -> Option<Sequence> {
+        Some(self.end_seen)
+    }
+
     /// Does nothing: the broker keeps no position of ours.
     fn acknowledge(&mut self, _next: Sequence) -> BoxFuture<'_, Result<()>> {
         futures::future::ready(Ok(())).boxed()
+    }
+
+    /// Deletes the consumer, which the broker would keep for two minutes.
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        async {
+            if let Some(feed) = self.feed.take()
+                && tokio::time::timeout(CLOSED_WITHIN, feed.close()).await.is_err()
+            {
+                tracing::debug!(stream = %self.stream, "the consumer is left to expire");
+            }
+        }
+        .boxed()
     }
 
     /// The stream's name and creation time.
@@ -449,6 +508,8 @@ fn headers(map: &async_nats::HeaderMap) -> Vec<(String, String)> {
     headers
 }
 
+/// How long the end of a process waits for the broker to forget a consumer.
+const CLOSED_WITHIN: Duration = Duration::from_secs(1);
 /// How long a read tries to reach the broker.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// The first pause between two attempts.

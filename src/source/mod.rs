@@ -6,6 +6,8 @@ pub mod jetstream;
 pub mod server;
 mod delivery;
 mod feed;
+pub(crate) mod repeats;
+mod stream_settings;
 mod stream_state;
 
 use std::sync::Arc;
@@ -40,8 +42,18 @@ pub trait Source: Send {
     /// The first sequence after everything that the input holds now; none where only reading it will tell.
     fn end(&mut self) -> BoxFuture<'_, Result<Option<Sequence>>>;
 
+    /// The same as far as it is known without asking, for lag figures only; never too far.
+    fn known_end(&self) -> Option<Sequence> {
+        None
+    }
+
     /// Tells the input that everything before `next` is taken care of, for its own lag figures only.
     fn acknowledge(&mut self, next: Sequence) -> BoxFuture<'_, Result<()>>;
+
+    /// Gives back what reading took of the input's own resources, as far as that is quick. Nothing is read after it.
+    fn close(&mut self) -> BoxFuture<'_, ()> {
+        futures::future::ready(()).boxed()
+    }
 
     /// Identifies what is read, so that a restart can tell that it is still the same: a stream's creation time. Where a read
     /// names a part of the input, that identifies what it read.

@@ -3,11 +3,12 @@
 use async_nats::datetime;
 use async_nats::jetstream::ErrorCode;
 use async_nats::jetstream::consumer::DeliverPolicy;
-use async_nats::jetstream::context::GetStreamErrorKind;
-use async_nats::jetstream::stream::{Info, RetentionPolicy};
+use async_nats::jetstream::context::{GetStreamError, GetStreamErrorKind};
+use async_nats::jetstream::stream::{Config, Info};
 
 use super::connect::Broker;
 use super::feed;
+use super::stream_settings::judge;
 use crate::error::{Error, ErrorKind, Result};
 use crate::types::{Micros, Sequence};
 
@@ -25,24 +26,21 @@ pub(super) struct StreamState {
 }
 
 impl StreamState {
-    /// Asks the broker.
+    /// Asks the broker; none where there is no such stream. With the stream's settings, of which none keeps it from being read.
     ///
     /// # Errors
-    /// `Definition` where there is no such stream or where its retention deletes what is read; `Unavailable` where
-    /// the broker doesn't answer.
-    pub(super) async fn ask(broker: &Broker, stream: &str, subjects: &[String]) -> Result<Self> {
-        let handle = broker.jetstream().get_stream(stream).await.map_err(|error| match error.kind() {
-            GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                missing(stream, subjects)
-            }
-            GetStreamErrorKind::EmptyName | GetStreamErrorKind::InvalidStreamName => {
-                Error::new(ErrorKind::Definition, format!("`{stream}` is not a stream name"))
-            }
-            _ => Error::caused(ErrorKind::Unavailable, format!("asking for stream `{stream}`"), error.to_string()),
-        })?;
+    /// `Definition` where a setting does; `Unavailable` where the broker doesn't answer.
+    pub(super) async fn ask(broker: &Broker, stream: &str) -> Result<Option<(Self, Config)>> {
+        let handle = match broker.jetstream().get_stream(stream).await {
+            Ok(handle) => handle,
+            Err(error) => return not_found(stream, &error).map(|()| None),
+        };
         let info = handle.cached_info();
-        refuse_consuming_retention(stream, info)?;
-        Ok(Self::of(info))
+        let refused = judge(&info.config, &[]).refused;
+        if refused.is_empty() {
+            return Ok(Some((Self::of(info), info.config.clone())));
+        }
+        Err(Error::new(ErrorKind::Definition, format!("stream `{stream}` can't be read: {}", refused.join("; "))))
     }
 
     fn of(info: &Info) -> Self {
@@ -129,30 +127,27 @@ pub(super) fn instant(nanos: i128) -> String {
     chrono::DateTime::from_timestamp_nanos(nanos).to_rfc3339_opts(chrono::SecondsFormat::Nanos, true)
 }
 
-fn missing(stream: &str, subjects: &[String]) -> Error {
+/// Nothing where the broker says that there is no such stream; what else went wrong otherwise.
+fn not_found(stream: &str, error: &GetStreamError) -> Result<()> {
+    match error.kind() {
+        GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(()),
+        GetStreamErrorKind::EmptyName | GetStreamErrorKind::InvalidStreamName => {
+            Err(Error::new(ErrorKind::Definition, format!("`{stream}` is not a stream name")))
+        }
+        _ => Err(Error::caused(ErrorKind::Unavailable, format!("asking for stream `{stream}`"), error.to_string())),
+    }
+}
+
+/// The error of a stream that is not there.
+pub(super) fn missing(stream: &str, subjects: &[String]) -> Error {
     let subjects = if subjects.is_empty() { format!("{}.>", stream.to_lowercase()) } else { subjects.join(",") };
     Error::new(
-        ErrorKind::Definition,
+        ErrorKind::Unavailable,
         format!(
             "there is no stream `{stream}`; create it with `nats stream add {stream} --subjects \"{subjects}\" --storage file \
              --retention limits --defaults`"
         ),
     )
-}
-
-fn refuse_consuming_retention(stream: &str, info: &Info) -> Result<()> {
-    let retention = match info.config.retention {
-        RetentionPolicy::Limits => return Ok(()),
-        RetentionPolicy::WorkQueue => "work",
-        RetentionPolicy::Interest => "interest",
-    };
-    Err(Error::new(
-        ErrorKind::Definition,
-        format!(
-            "stream `{stream}` has retention `{retention}`, which deletes messages once they are delivered, and Milepost may have to \
-             read them again; create it with `--retention limits`"
-        ),
-    ))
 }
 
 #[cfg(test)]

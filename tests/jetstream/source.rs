@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant};
 
 use async_nats::HeaderMap;
-use async_nats::jetstream::stream::{Config, RetentionPolicy};
-use futures::TryStreamExt;
+use async_nats::jetstream::stream::{Config, PersistenceMode, RetentionPolicy, StorageType};
+use futures::{StreamExt, TryStreamExt};
 use milepost::definition::pipeline::Start;
 use milepost::error::{Error, ErrorKind};
 use milepost::source::connect::connect;
@@ -296,6 +296,21 @@ async fn a_deleted_consumer_is_replaced_where_it_ended() {
 }
 
 #[tokio::test]
+async fn a_source_that_is_closed_leaves_no_consumer_behind() {
+    let nats = Nats::start().await;
+    nats.stream("S", &["s"]).await;
+    nats.publish("s", bodies(0..10)).await;
+    let mut source = open(&nats, Start::All).await;
+    assert_eq!(source.position(), Some(1));
+    assert_eq!(read_all(&mut source, 10).await.len(), 10);
+    assert_eq!(source.position(), Some(11));
+    let stream = nats.broker.jetstream().get_stream("S").await.unwrap();
+    assert_eq!(stream.consumer_names().try_collect::<Vec<String>>().await.unwrap().len(), 1);
+    source.close().await;
+    assert_eq!(stream.consumer_names().try_collect::<Vec<String>>().await.unwrap(), Vec::<String>::new());
+}
+
+#[tokio::test]
 async fn a_stream_that_is_deleted_or_created_anew_while_it_is_read_is_noticed() {
     for recreated in [false, true] {
         let nats = Nats::start().await;
@@ -363,7 +378,7 @@ async fn messages_that_were_removed_before_they_were_read_are_an_error_and_not_a
 async fn what_cannot_be_read_is_refused_with_the_remedy() {
     let nats = Nats::start().await;
     let error = refusal(&nats, &["orders.>"], Start::All).await;
-    assert_eq!(error.kind(), ErrorKind::Definition);
+    assert_eq!(error.kind(), ErrorKind::Unavailable);
     assert!(error.to_string().contains("create it with `nats stream add S --subjects \"orders.>\""), "{error}");
 
     nats.stream("S", &["s.>"]).await;
@@ -376,15 +391,141 @@ async fn what_cannot_be_read_is_refused_with_the_remedy() {
         assert_eq!(error.kind(), ErrorKind::Definition, "{}", error.chain());
         assert!(error.chain().contains(expected), "{}", error.chain());
     }
-    for (retention, name) in [(RetentionPolicy::WorkQueue, "work"), (RetentionPolicy::Interest, "interest")] {
-        nats.broker.jetstream().delete_stream("S").await.unwrap();
-        let configuration =
-            Config { name: "S".to_owned(), subjects: vec!["s".to_owned()], retention, ..Config::default() };
-        nats.broker.jetstream().create_stream(configuration).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_setting_that_deletes_what_is_read_is_refused_until_it_is_mended() {
+    let nats = Nats::start().await;
+    let good = Config { name: "S".to_owned(), subjects: vec!["s".to_owned()], ..Config::default() };
+    for (settings, expected, editable) in [
+        (Config { retention: RetentionPolicy::WorkQueue, ..good.clone() }, "has retention `work`", false),
+        (Config { retention: RetentionPolicy::Interest, ..good.clone() }, "stream edit S --retention limits`", true),
+        (Config { max_messages_per_subject: 1, ..good.clone() }, "stream edit S --max-msgs-per-subject=-1`", true),
+    ] {
+        nats.broker.jetstream().create_stream(settings).await.unwrap();
         let error = refusal(&nats, &[], Start::All).await;
-        assert_eq!(error.kind(), ErrorKind::Definition);
-        assert!(error.to_string().contains(&format!("has retention `{name}`")), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Definition, "{}", error.chain());
+        assert!(
+            error.to_string().starts_with("stream `S` can't be read: ") && error.to_string().contains(expected),
+            "{error}"
+        );
+        let edited = Config { max_messages_per_subject: -1, ..good.clone() };
+        assert_eq!(nats.broker.jetstream().update_stream(edited).await.is_ok(), editable, "{expected}");
+        if editable {
+            open(&nats, Start::All).await;
+        }
+        nats.broker.jetstream().delete_stream("S").await.unwrap();
     }
+}
+
+#[tokio::test]
+async fn what_is_only_warned_of_can_be_mended_as_said_or_not_at_all() {
+    let nats = Nats::start().await;
+    let good = Config { name: "S".to_owned(), subjects: vec!["s".to_owned()], ..Config::default() };
+    for (settings, editable) in [
+        (Config { storage: StorageType::Memory, ..good.clone() }, false),
+        (Config { persist_mode: Some(PersistenceMode::Async), ..good.clone() }, false),
+        (Config { allow_message_ttl: true, ..good.clone() }, false),
+        (Config { no_ack: true, ..good.clone() }, true),
+        (Config { allow_rollup: true, ..good.clone() }, true),
+        (Config { max_age: Duration::from_secs(3600), ..good.clone() }, true),
+        (Config { max_messages: 10, ..good.clone() }, true),
+        (Config { max_bytes: 1_000_000, ..good.clone() }, true),
+    ] {
+        let said = format!("{settings:?}");
+        nats.broker.jetstream().create_stream(settings).await.unwrap();
+        open(&nats, Start::All).await;
+        let edited = Config { max_messages: -1, max_bytes: -1, ..good.clone() };
+        assert_eq!(nats.broker.jetstream().update_stream(edited).await.is_ok(), editable, "{said}");
+        nats.broker.jetstream().delete_stream("S").await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn messages_that_the_broker_removes_while_the_stream_is_read_are_an_error_and_not_a_gap() {
+    let nats = Nats::start().await;
+    let limited =
+        Config { name: "S".to_owned(), subjects: vec!["s".to_owned()], max_messages: 50, ..Config::default() };
+    nats.broker.jetstream().create_stream(limited).await.unwrap();
+    // More than is read ahead, so that the broker has to keep some of them for the reader, and can't.
+    let large = "x".repeat(1_000_000);
+    nats.publish("s", (0..50).map(|_| large.clone())).await;
+    let mut source = open(&nats, Start::All).await;
+    let mut sequences = read_all(&mut source, 1).await;
+    nats.publish("s", (0..100).map(|_| large.clone())).await;
+    let error = loop {
+        match source.read(upto(1_000)).await {
+            Ok(read) => {
+                assert!(!read.messages.is_empty(), "the source goes on behind {sequences:?}");
+                sequences.extend(read.messages.iter().map(|message| message.sequence));
+            }
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(sequences, (1..=sequences.len() as u64).collect::<Vec<_>>());
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", error.chain());
+    assert!(error.to_string().contains("messages were removed before they were read"), "{error}");
+}
+
+#[tokio::test]
+async fn a_gap_that_the_broker_did_not_make_is_passed_also_where_it_makes_room() {
+    let nats = Nats::start().await;
+    let subjects = vec!["s.>".to_owned()];
+    let limited = Config { name: "S".to_owned(), subjects, max_messages: 1_000, ..Config::default() };
+    nats.broker.jetstream().create_stream(limited).await.unwrap();
+    for number in 0..10 {
+        nats.publish("s.a", bodies(number..number + 1)).await;
+        nats.publish("s.b", bodies(number..number + 1)).await;
+    }
+    let stream = nats.broker.jetstream().get_stream("S").await.unwrap();
+    stream.delete_message(5).await.unwrap();
+    let subjects = ["s.a".to_owned()];
+    let mut source = JetStreamSource::open(&nats.broker, "S", &subjects, Start::All).await.unwrap();
+    assert_eq!(read_all(&mut source, 9).await, [1, 3, 7, 9, 11, 13, 15, 17, 19]);
+}
+
+#[tokio::test]
+async fn a_message_that_somebody_else_took_from_the_consumer_is_read_again() {
+    let nats = Nats::start().await;
+    nats.stream("S", &["s"]).await;
+    nats.publish("s", bodies(0..10)).await;
+    let mut source = open(&nats, Start::All).await;
+    let mut sequences = read_all(&mut source, 10).await;
+
+    // The broker serves this request in turn with the source's own.
+    let client = nats.broker.client();
+    let stream = nats.broker.jetstream().get_stream("S").await.unwrap();
+    let names: Vec<String> = stream.consumer_names().try_collect().await.unwrap();
+    let mut thief = client.subscribe("thief").await.unwrap();
+    let take = format!("$JS.API.CONSUMER.MSG.NEXT.S.{}", names[0]);
+    client.publish_with_reply(take, "thief", r#"{"batch":3,"expires":60000000000}"#.into()).await.unwrap();
+    client.flush().await.unwrap();
+    while stream.consumer_info(&names[0]).await.unwrap().num_waiting < 2 {}
+    nats.publish("s", bodies(10..40)).await;
+    let stolen = thief.next().await.unwrap();
+    assert!(stolen.reply.is_some_and(|reply| reply.starts_with("$JS.ACK.S.")), "the thief has a message of the stream");
+
+    let rest = tokio::time::timeout(SOON, read_all(&mut source, 30)).await;
+    sequences.extend(rest.expect("what was taken is read again"));
+    assert_eq!(sequences, (1..=40).collect::<Vec<u64>>());
+}
+
+#[tokio::test]
+async fn how_much_is_to_be_read_is_known_without_asking() {
+    let nats = Nats::start().await;
+    nats.stream("S", &["s.>"]).await;
+    nats.publish("s.a", bodies(0..30)).await;
+    let subjects = ["s.a".to_owned()];
+    let mut source = JetStreamSource::open(&nats.broker, "S", &subjects, Start::All).await.unwrap();
+    assert_eq!(source.known_end(), Some(31));
+    nats.publish("s.b", bodies(0..5)).await;
+    nats.publish("s.a", bodies(30..40)).await;
+    assert_eq!(read_all(&mut source, 10).await.len(), 10);
+    // 30 more are selected: too few to reach the end, as others lie between.
+    let known = source.known_end().unwrap();
+    assert!((41..=46).contains(&known), "{known}");
+    assert_eq!(read_all(&mut source, 30).await.last(), Some(&45));
+    assert_eq!(source.known_end(), Some(46));
 }
 
 #[tokio::test]

@@ -4,6 +4,7 @@
 
 mod aggregates;
 mod commands;
+mod connection;
 mod demo;
 mod end_to_end;
 mod error_rows;

@@ -13,7 +13,7 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 use milepost::circuit::{Circuit, compile};
 use milepost::definition::contract::utc_timestamp;
-use milepost::definition::pipeline::{BatchLimits, Clock, Job, Pipeline};
+use milepost::definition::pipeline::{BatchLimits, Clock, Job, NatsSettings, Pipeline};
 use milepost::diagnostic::SourceText;
 use milepost::plan::{BatchTable, TableSchemas, compile_jobs, run_batch};
 use milepost::state::{Delta, Table};
@@ -109,6 +109,7 @@ pub(crate) fn pipeline(jobs: &[(String, String)]) -> Pipeline {
         key: Vec::new(),
     };
     Pipeline {
+        nats: NatsSettings::default(),
         name: "test".to_owned(),
         owner: None,
         description: None,

@@ -1,5 +1,6 @@
 //! The program as a user runs it: arguments in; exit status, standard output and standard error out.
 
+use std::ffi::OsStr;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -48,7 +49,7 @@ impl From<Output> for Said {
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_milepost"));
     command.args(arguments).current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
-    for variable in ["MILEPOST_LOG", "NATS_URL"] {
+    for variable in ["MILEPOST_LOG", "NATS_URL", "NATS_CREDS"] {
         command.env_remove(variable);
     }
     command
@@ -56,11 +57,11 @@ fn command(arguments: &[&str]) -> Command {
 
 /// Runs the program to its end.
 pub(crate) fn milepost(arguments: &[&str]) -> Said {
-    milepost_in(&[], arguments)
+    milepost_in::<&str>(&[], arguments)
 }
 
 /// The same with more in its environment.
-pub(crate) fn milepost_in(environment: &[(&str, String)], arguments: &[&str]) -> Said {
+pub(crate) fn milepost_in<V: AsRef<OsStr>>(environment: &[(&str, V)], arguments: &[&str]) -> Said {
     let mut command = command(arguments);
     command.envs(environment.iter().map(|(name, value)| (name, value)));
     command.output().expect("the program can be started").into()
@@ -114,7 +115,17 @@ impl Setting {
     }
 
     /// Gives the pipeline a `batch` of this many rows, in a copy of its file that lies elsewhere.
-    pub(crate) fn with_batches_of(mut self, rows: usize) -> Self {
+    pub(crate) fn with_batches_of(self, rows: usize) -> Self {
+        let batch = format!("max_rows: {rows}");
+        self.with_pipeline(|text| {
+            let moved = text.replace("max_rows: 16384", &batch);
+            assert!(moved.contains(&batch), "the shipped pipeline names its batches");
+            moved
+        })
+    }
+
+    /// Runs a changed copy of the pipeline's file that lies elsewhere.
+    pub(crate) fn with_pipeline(mut self, change: impl FnOnce(&str) -> String) -> Self {
         let text = std::fs::read_to_string(&self.pipeline).expect("the pipeline can be read");
         let root = in_repository("");
         let here = |folder: &str| root.join(folder).display().to_string();
@@ -122,11 +133,9 @@ impl Setting {
             .replace("../sql/", &format!("{}/", here("sql")))
             .replace("../data/", &format!("{}/", here("data")))
             .replace(": contracts/", &format!(": {}/", here("pipelines/contracts")))
-            .replace(": reference/", &format!(": {}/", here("pipelines/reference")))
-            .replace("max_rows: 16384", &format!("max_rows: {rows}"));
-        assert!(moved.contains(&format!("max_rows: {rows}")), "the shipped pipeline names its batches");
+            .replace(": reference/", &format!(": {}/", here("pipelines/reference")));
         self.pipeline = self.home.path().join("pipeline.yaml");
-        std::fs::write(&self.pipeline, moved).expect("writable");
+        std::fs::write(&self.pipeline, change(&moved)).expect("writable");
         self
     }
 

@@ -1,6 +1,7 @@
 //! From the pipeline file as written to a [`Pipeline`] that can't be wrong: every check that needs no SQL planner, and
 //! all problems in one run. Pure: files come in through a function.
 
+mod nats;
 mod sink;
 mod source;
 
@@ -64,9 +65,12 @@ pub fn compile(
 }
 
 fn parse(text: &Arc<SourceText>, environment: Environment<'_>, problems: &mut Diagnostics) -> Option<PipelineFile> {
-    let mut root = yaml::parse(text, problems)?;
+    // No problem shows a secret that stands in the file: before it is parsed by what the lines look like, then by what they are.
+    let mut root = yaml::parse(text, &nats::without_secret_lines(text), problems)?;
+    let text = &nats::without_secrets(text, &root);
+    let unset = nats::expand(&mut root, environment, text, problems);
     environment::expand(&mut root, environment, text, problems);
-    PipelineFile::read(&root, text, problems)
+    PipelineFile::read(&root, text, problems).map(|file| PipelineFile { unset, ..file })
 }
 
 struct Compiler<'a> {
@@ -82,6 +86,7 @@ impl<'a> Compiler<'a> {
         let file = self.file;
         let name = file.name.as_ref().and_then(|name| self.pipeline_name(name));
         self.table_names();
+        let nats = file.nats.as_ref().map(|nats| self.nats(nats)).unwrap_or_default();
         let sources: Vec<_> = file.sources.iter().map(|source| self.source(source)).collect();
         let jobs: Vec<_> = file.jobs.iter().map(|job| self.job(job)).collect();
         let sinks: Vec<_> = file.sinks.iter().map(|sink| self.sink(sink)).collect();
@@ -94,6 +99,7 @@ impl<'a> Compiler<'a> {
             description: file.about.description.clone(),
             slo: file.about.slo.clone(),
             clock,
+            nats,
             sources,
             jobs: jobs.into_iter().collect::<Option<_>>()?,
             sinks: sinks.into_iter().collect::<Option<_>>()?,

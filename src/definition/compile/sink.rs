@@ -110,6 +110,10 @@ impl Compiler<'_> {
                 return None;
             }
         };
+        if let Some(every) = file.every.as_ref().filter(|every| every.value == 0) {
+            let help = "every epoch would write the table anew; leave `every` out for `5s`, or write a longer time";
+            self.report().problem(&every.span, "`every` can't be zero", help);
+        }
         let partition_by = file.partition_by.as_ref().map(|columns| columns.value.as_slice()).unwrap_or_default();
         Some(SinkTarget::Parquet {
             place,
