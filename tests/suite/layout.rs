@@ -37,7 +37,7 @@ const ALL_BEFORE_CLI: &[&str] =
     &["definition", "plan", "state", "circuit", "store", "source", "decode", "batch", "sink", "checkpoint", "runtime"];
 
 /// The files that talk to NATS, files, processes and terminals; a folder stands for all files below it.
-const EDGES: [&str; 19] = [
+const EDGES: [&str; 21] = [
     "main.rs",
     "cli/",
     "runtime/driver.rs",
