@@ -49,6 +49,11 @@ fn unordered(node: &LogicalPlan) -> Option<Refusal> {
                 "limit|offset|fetch|top",
             ))
         }
+        LogicalPlan::Limit(limit) if limit.fetch.is_none() => Some(Refusal::new(
+            "OFFSET without LIMIT can't be relied on: its order may get lost when the SELECT is run in one go",
+            "write a LIMIT too, or number the rows: `row_number() OVER (ORDER BY …)`",
+            "offset",
+        )),
         _ => None,
     }
 }

@@ -16,7 +16,7 @@ use super::batch::{BatchTable, plan_batch, session_over, table_of};
 use super::explain::{diagnose, explain};
 use super::place::{blank_comments_and_strings, first_code};
 use super::size::too_large;
-use super::statement::{second_statement, statements, table_places};
+use super::statement::{second_statement, statements, table_places, too_many_reads, with_place};
 use super::system::{SYSTEM_SCHEMA, table_name};
 
 /// Under which name the text of a query is shown.
@@ -101,6 +101,13 @@ fn query_statement(context: &SessionContext, file: &Arc<SourceText>) -> Result<S
         ),
         _ => false,
     };
+    let found = match &statement {
+        Statement::Statement(statement) => too_many_reads(statement),
+        _ => None,
+    };
+    if let Some((message, help)) = found.filter(|_| only_reads) {
+        return refuse(with_place(&file.text), &message, help);
+    }
     if only_reads {
         return Ok(statement);
     }

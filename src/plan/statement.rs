@@ -1,19 +1,19 @@
 //! SQL text to one query: the shape of the text is judged before any table is looked up.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 
 use datafusion::common::Span;
 use datafusion::execution::context::SessionContext;
 use datafusion::sql::parser::{DFParserBuilder, Statement};
-use datafusion::sql::sqlparser::ast::{Statement as SqlStatement, visit_relations};
+use datafusion::sql::sqlparser::ast::{ObjectName, Query, Statement as SqlStatement, Visit, Visitor, visit_relations};
 use datafusion::sql::sqlparser::dialect::{Dialect, GenericDialect, dialect_from_str};
 
 use crate::diagnostic::{Diagnostic, SourceText};
 
 use super::explain::diagnose;
-use super::place::{blank_comments_and_strings, byte_range, first_code};
+use super::place::{blank_comments_and_strings, byte_range, find_word, first_code};
 use super::size::too_large;
 
 /// The one query of a text.
@@ -41,7 +41,10 @@ pub(super) fn one_query(context: &SessionContext, file: &Arc<SourceText>) -> Res
     }
     match statements.pop_front() {
         Some(Statement::Statement(statement)) if matches!(*statement, SqlStatement::Query(_)) => {
-            Ok(Statement::Statement(statement))
+            match too_many_reads(&statement) {
+                Some((message, help)) => refuse(with_place(&file.text), &message, help),
+                None => Ok(Statement::Statement(statement)),
+            }
         }
         _ => {
             let start = first_code(&file.text).start;
@@ -53,6 +56,73 @@ pub(super) fn one_query(context: &SessionContext, file: &Arc<SourceText>) -> Res
         }
     }
 }
+
+/// Where WITH stands, or the first word.
+pub(super) fn with_place(text: &str) -> Range<usize> {
+    find_word(text, "with").unwrap_or_else(|| first_code(text))
+}
+
+/// Why a statement makes too large a plan, if it does: the planner writes a table of WITH out wherever it is named, so each that
+/// names the one before it twice doubles the plan.
+pub(super) fn too_many_reads(statement: &SqlStatement) -> Option<(String, &'static str)> {
+    let mut reads = Reads { open: Vec::new(), tables: HashMap::new(), total: 0 };
+    let seen = statement.visit(&mut reads);
+    debug_assert!(seen.is_continue(), "nothing stops the visit");
+    (reads.total > READS_MAX).then(|| {
+        let message =
+            format!("tables are read more than {READS_MAX} times in all, counted wherever a table of WITH is named");
+        (message, "make a job of what is read several times, and read that")
+    })
+}
+
+/// How often tables are read, the tables of WITH written out.
+struct Reads {
+    open: Vec<OpenQuery>,
+    tables: HashMap<String, usize>,
+    total: usize,
+}
+
+/// A query that is being visited: first the tables of its WITH, one after the other, then its body.
+struct OpenQuery {
+    tables: VecDeque<String>,
+    reads: usize,
+}
+
+impl Visitor for Reads {
+    type Break = ();
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<()> {
+        let tables =
+            query.with.iter().flat_map(|with| &with.cte_tables).map(|table| table.alias.name.value.to_lowercase());
+        self.open.push(OpenQuery { tables: tables.collect(), reads: 0 });
+        ControlFlow::Continue(())
+    }
+
+    fn pre_visit_relation(&mut self, relation: &ObjectName) -> ControlFlow<()> {
+        let reads = self.tables.get(&relation.to_string().to_lowercase()).copied().unwrap_or(1);
+        if let Some(query) = self.open.last_mut() {
+            query.reads = query.reads.saturating_add(reads);
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _: &Query) -> ControlFlow<()> {
+        let Some(done) = self.open.pop() else { return ControlFlow::Continue(()) };
+        match self.open.last_mut() {
+            None => self.total = done.reads,
+            Some(around) => match around.tables.pop_front() {
+                Some(table) => {
+                    self.tables.insert(table, done.reads.max(1));
+                }
+                None => around.reads = around.reads.saturating_add(done.reads),
+            },
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// More would keep the planner busy for minutes.
+const READS_MAX: usize = 500;
 
 /// Every statement of a text.
 pub(super) fn statements(

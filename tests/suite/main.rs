@@ -21,6 +21,7 @@ mod own_tables;
 mod packed;
 mod sql_errors;
 mod program;
+mod random_sql;
 mod restart;
 mod schemas;
 mod sharing;

@@ -128,7 +128,7 @@ pub(crate) async fn circuit(jobs: &[(String, String)], sources: &TableSchemas) -
 }
 
 /// The circuit of jobs, or what is wrong with them.
-async fn compiled(jobs: &[(String, String)], sources: &TableSchemas) -> Result<Circuit, String> {
+pub(crate) async fn compiled(jobs: &[(String, String)], sources: &TableSchemas) -> Result<Circuit, String> {
     let pipeline = pipeline(jobs);
     let render = |problems: milepost::diagnostic::Diagnostics| -> String {
         problems
@@ -191,7 +191,7 @@ pub(crate) async fn batch_tables(held: &[Vec<Row>], sql: String, watermark: Opti
     batch_rows(held, &sql, watermark).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
-async fn batch_rows(held: &[Vec<Row>], sql: &str, watermark: Option<i64>) -> Result<Vec<String>, String> {
+pub(crate) async fn batch_rows(held: &[Vec<Row>], sql: &str, watermark: Option<i64>) -> Result<Vec<String>, String> {
     let inputs: Vec<BatchTable> = TABLES
         .iter()
         .zip(held)

@@ -211,7 +211,7 @@ fn number(variable: &str, default: u64) -> u64 {
 
 #[tokio::test]
 async fn random_queries_equal_recomputation_after_every_step() {
-    let (first, cases) = (number("RANDOM_SQL_SEED", 1), number("RANDOM_SQL_CASES", 150));
+    let (first, cases) = (number("RANDOM_SQL_SEED", 1), number("RANDOM_SQL_CASES", 400));
     let mut refused: Vec<String> = Vec::new();
     for seed in first..first + cases {
         let mut random = Random(seed.wrapping_mul(0x2545_F491_4F6C_DD1D));

@@ -118,6 +118,15 @@ fn every_expected_text_has_its_job() {
     }
 }
 
+/// Each of these tables is twice the one before it.
+fn doubled(levels: usize) -> String {
+    let tables = (1..=levels).fold("WITH t0 AS (SELECT key, line FROM a)".to_owned(), |text, n| {
+        let before = n - 1;
+        text + &format!(", t{n} AS (SELECT x.key, y.line FROM t{before} AS x JOIN t{before} AS y ON x.key = y.key)")
+    });
+    format!("{tables} SELECT key, line FROM t{levels}")
+}
+
 /// Jobs too large to be files.
 fn large_jobs() -> Vec<(&'static str, String)> {
     let chain = |first: &str, link: &str, links: usize| format!("{first}{}", link.repeat(links));
@@ -144,6 +153,7 @@ fn large_jobs() -> Vec<(&'static str, String)> {
         ("large_union", chain("SELECT key FROM a", "\nUNION ALL SELECT key FROM a", 5_000)),
         ("large_join", chain("SELECT 1 AS n FROM a", " NATURAL JOIN b", 5_000)),
         ("large_subqueries", chain("SELECT key FROM ", "(SELECT key FROM ", 200) + "a" + &")".repeat(200)),
+        ("large_withs", doubled(40)),
         (
             "large_case",
             chain("SELECT ", "CASE WHEN flag THEN 1 ELSE ", 200) + "2" + &" END".repeat(200) + " AS n FROM a",
@@ -174,6 +184,7 @@ async fn the_largest_job_that_is_planned_fits_the_stack() {
             "SELECT a.key FROM a{}",
             (0..60).fold(String::new(), |text, n| text + &format!(" JOIN b b{n} ON a.key = b{n}.key"))
         ),
+        doubled(7),
     ];
     for sql in jobs {
         let task = async move { said("job", &sql).await };

@@ -182,7 +182,7 @@ fn detail(random: &mut Random, shape: Shape) -> String {
         Shape::Limit => {
             let order =
                 pick(random, &["{x}.n", "{x}.t DESC", "{x}.k, {x}.n DESC NULLS LAST", "{x}.f, {x}.t NULLS FIRST"]);
-            let slice = pick(random, &["LIMIT 5", "LIMIT 3 OFFSET 2", "OFFSET 4", "LIMIT 20"]);
+            let slice = pick(random, &["LIMIT 5", "LIMIT 3 OFFSET 2", "LIMIT 1", "LIMIT 20"]);
             format!("{order} {slice}")
         }
         Shape::Scalar => pick(
