@@ -229,7 +229,9 @@ fn check_shows_where_tables_lie_and_how_they_are_partitioned() {
         "path: orders, partition_by: [day, site], every: 7s",
         "path: \"s3://reports/kpi/orders/\", partition_by: [day]",
     ];
-    let said = Trial::new(FILE, &sinks).ask("check", &[]).text();
+    let trial = Trial::new(FILE, &sinks);
+    trial.write(&MAY);
+    let said = trial.ask("check", &[]).text();
     for expected in ["Parquet orders by day, site, every 7s", "Parquet s3://reports/kpi/orders by day, every 5s"] {
         assert!(said.contains(expected), "{said}");
     }
