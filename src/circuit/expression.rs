@@ -14,7 +14,7 @@ use datafusion::logical_expr::execution_props::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::physical_expr::{PhysicalExpr, create_physical_expr};
 
-use crate::plan::as_written;
+use crate::plan::{as_written, plain_literals};
 use crate::state::Delta;
 
 use super::{ErrorRow, StepContext};
@@ -35,7 +35,7 @@ impl Compiled {
             Expr::Alias(alias) => format!("{} AS {}", alias.expr.human_display(), alias.name),
             other => other.human_display().to_string(),
         };
-        Ok(Self { expression: compiled, text })
+        Ok(Self { expression: compiled, text: plain_literals(&text) })
     }
 
     /// The values for all rows, or what failed on some row.

@@ -33,6 +33,7 @@ mod window_plan;
 
 use datafusion::error::Result;
 
+use crate::plan::plain_literals;
 use crate::state::Delta;
 use crate::types::Micros;
 
@@ -218,7 +219,10 @@ impl Circuit {
             id,
             inputs: node.inputs.clone(),
             jobs: node.jobs.clone(),
-            text: node.operator.as_ref().map_or_else(|| node.label.clone(), |operator| operator.describe()),
+            text: node
+                .operator
+                .as_ref()
+                .map_or_else(|| node.label.clone(), |operator| plain_literals(&operator.describe())),
             held: node.operator.as_ref().map_or_else(Held::default, |operator| operator.held()),
         };
         self.nodes.iter().enumerate().map(describe).collect()
