@@ -41,7 +41,8 @@ pub fn open(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path)> {
         Path::from_url_path(url.path()).map_err(|_| wrong("must not have empty parts, `.` or `..` in its path"))?;
     let bucket = url.host_str().filter(|host| !host.is_empty());
     let store: Arc<dyn ObjectStore> = match (url.scheme(), bucket) {
-        ("file", None) => Arc::new(LocalFileSystem::new()),
+        // Not done by default: without it a crash of the machine may leave a name without its content.
+        ("file", None) => Arc::new(LocalFileSystem::new().with_fsync(true)),
         ("file", Some(_)) => return Err(wrong("must not name a host: write `file:///PATH`")),
         (_, None) => return Err(wrong("names no bucket: write `s3://BUCKET/PREFIX`")),
         (_, Some(bucket)) => Arc::new(s3(bucket, url)?),
@@ -68,6 +69,8 @@ pub fn failed(doing: impl Into<String>, error: &object_store::Error) -> Error {
 }
 
 fn s3(bucket: &str, url: &Url) -> Result<object_store::aws::AmazonS3> {
+    // One provider of cryptography for all that speaks TLS here. An error says that the process has one already.
+    drop(rustls::crypto::ring::default_provider().install_default());
     // What the environment says goes before what is written here.
     let limits = [
         ("AWS_CONNECT_TIMEOUT", ClientConfigKey::ConnectTimeout, CONNECT_TIMEOUT),
