@@ -77,13 +77,22 @@ pub(super) fn query(random: &mut Random, depth: usize) -> Query {
         Shape::Join | Shape::Subquery | Shape::NotIn | Shape::Set | Shape::Scalar => 2,
         _ => 1,
     };
-    let detail = detail(random, shape);
-    let inputs = (0..count)
+    let mut detail = detail(random, shape);
+    let inputs: Vec<Query> = (0..count)
         .map(|_| {
             let less = usize::try_from(random.below(2)).expect("small");
             query(random, depth.saturating_sub(1 + less))
         })
         .collect();
+    // In a batch DataFusion takes the columns of one row for constants also where an outer join or a grouping set puts nulls in
+    // their place, and then leaves out sorts that are needed.
+    if inputs.iter().any(Query::may_have_one_row) {
+        match shape {
+            Shape::Join => detail = format!("JOIN|{}", detail.split_once('|').map_or("", |(_, condition)| condition)),
+            Shape::Sets => "GROUPING SETS (({x}.k, {x}.f))".clone_into(&mut detail),
+            _ => {}
+        }
+    }
     Query { shape, inputs, detail }
 }
 
@@ -182,7 +191,8 @@ fn detail(random: &mut Random, shape: Shape) -> String {
         Shape::Limit => {
             let order =
                 pick(random, &["{x}.n", "{x}.t DESC", "{x}.k, {x}.n DESC NULLS LAST", "{x}.f, {x}.t NULLS FIRST"]);
-            let slice = pick(random, &["LIMIT 5", "LIMIT 3 OFFSET 2", "LIMIT 1", "LIMIT 20"]);
+            // No OFFSET: under a window DataFusion's batch loses rows with it. `tests/oracle` has it alone.
+            let slice = pick(random, &["LIMIT 5", "LIMIT 3", "LIMIT 1", "LIMIT 20"]);
             format!("{order} {slice}")
         }
         Shape::Scalar => pick(
@@ -199,6 +209,11 @@ fn detail(random: &mut Random, shape: Shape) -> String {
 }
 
 impl Query {
+    /// Whether the query, or one inside it, has one row whatever it reads.
+    fn may_have_one_row(&self) -> bool {
+        self.shape == Shape::Whole || self.detail.ends_with("LIMIT 1") || self.inputs.iter().any(Self::may_have_one_row)
+    }
+
     /// The query as SQL.
     pub(super) fn sql(&self) -> String {
         let mut aliases = 0;
