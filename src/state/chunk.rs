@@ -235,7 +235,7 @@ impl Chunks {
             self.next = end;
             self.live += taken;
             from += taken;
-            if end % BLOCK_ROWS == 0 {
+            if end.is_multiple_of(BLOCK_ROWS) {
                 self.merge_newest()?;
             }
         }
@@ -305,7 +305,7 @@ impl Chunks {
     fn merge_newest(&mut self) -> Result<()> {
         let Some(newest) = self.chunks.last() else { return Ok(()) };
         let block = (newest.rows.ids.end - 1) >> BLOCK_BITS;
-        let full = newest.rows.ids.end % BLOCK_ROWS == 0;
+        let full = newest.rows.ids.end.is_multiple_of(BLOCK_ROWS);
         let last = self.chunks.len() - 1;
         let (mut first, mut sum) = (last, newest.rows.hashes.len());
         while let Some(before) = first.checked_sub(1).map(|before| &self.chunks[before].rows) {
