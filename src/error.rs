@@ -30,6 +30,33 @@ pub struct Error {
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
 }
 
+/// Something about the environment that is not as it must be, or may do harm, and what mends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Concern {
+    /// What is wrong; lower case, without a full stop.
+    pub wrong: String,
+    /// What mends it, the command in backticks.
+    pub mend: String,
+}
+
+impl Concern {
+    /// What is wrong, and what mends it.
+    pub fn new(wrong: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { wrong: wrong.into(), mend: mend.into() }
+    }
+
+    /// Several of them on one line.
+    pub fn all(concerns: &[Self]) -> String {
+        concerns.iter().map(Self::to_string).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl fmt::Display for Concern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.wrong, self.mend)
+    }
+}
+
 /// The crate's result.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 

@@ -107,7 +107,7 @@ pub async fn build_circuit(pipeline: &Pipeline) -> Result<Circuit, Diagnostics> 
     }
 }
 
-fn source_schemas(pipeline: &Pipeline) -> TableSchemas {
+pub(super) fn source_schemas(pipeline: &Pipeline) -> TableSchemas {
     pipeline.sources.iter().map(|source| (Arc::clone(&source.name), source.contract.table_schema())).collect()
 }
 
@@ -472,7 +472,7 @@ fn batch_table(name: &Arc<str>, table: &Table) -> Result<BatchTable> {
 }
 
 /// The predicate that decides which rows move a source's watermark.
-fn compile_when(pipeline: &Pipeline, position: usize) -> Result<Option<Arc<dyn PhysicalExpr>>, Diagnostics> {
+pub(super) fn compile_when(pipeline: &Pipeline, position: usize) -> Result<Option<Arc<dyn PhysicalExpr>>, Diagnostics> {
     let source = &pipeline.sources[position];
     let Some((sql, span)) = source.event_time.as_ref().and_then(|event_time| event_time.when.as_ref()) else {
         return Ok(None);
@@ -486,18 +486,18 @@ fn compile_when(pipeline: &Pipeline, position: usize) -> Result<Option<Arc<dyn P
     })
 }
 
-fn when_holds(when: Option<&Arc<dyn PhysicalExpr>>, rows: &RecordBatch) -> Result<Option<BooleanArray>> {
+pub(super) fn when_holds(when: Option<&Arc<dyn PhysicalExpr>>, rows: &RecordBatch) -> Result<Option<BooleanArray>> {
     let Some(when) = when else { return Ok(None) };
     let values = when.evaluate(rows).and_then(|value| value.into_array(rows.num_rows())).map_err(engine_error)?;
     Ok(Some(as_boolean_array(&values).map_err(engine_error)?.clone()))
 }
 
-fn timestamps(rows: &RecordBatch, column: &str) -> Result<TimestampMicrosecondArray> {
+pub(super) fn timestamps(rows: &RecordBatch, column: &str) -> Result<TimestampMicrosecondArray> {
     let column = rows.column_by_name(column).ok_or_else(|| Error::internal(format!("no column `{column}`")))?;
     timestamp_column(column)
 }
 
-fn timestamp_column(column: &ArrayRef) -> Result<TimestampMicrosecondArray> {
+pub(super) fn timestamp_column(column: &ArrayRef) -> Result<TimestampMicrosecondArray> {
     column
         .as_any()
         .downcast_ref::<TimestampMicrosecondArray>()
@@ -532,12 +532,12 @@ impl SourceState {
 }
 
 /// The dead letter of a record that has types.
-fn dead_row(source: &Arc<str>, rows: &RawRows, row: usize, rejection: Rejection) -> DeadLetter {
+pub(super) fn dead_row(source: &Arc<str>, rows: &RawRows, row: usize, rejection: Rejection) -> DeadLetter {
     DeadLetter { source: Arc::clone(source), message: row_message(rows, row), rejection }
 }
 
 /// The dead letters of records, by their places in the files' order, whose keys are known with other content.
-fn conflicting_rows(source: &Arc<str>, places: Vec<(i64, i64)>, typed: &[RawRows]) -> Vec<DeadLetter> {
+pub(super) fn conflicting_rows(source: &Arc<str>, places: Vec<(i64, i64)>, typed: &[RawRows]) -> Vec<DeadLetter> {
     let letter = |(sequence, _): (i64, i64)| {
         let sequence = u64::try_from(sequence).ok()?;
         let rows = typed.get(typed.partition_point(|rows| rows.first <= sequence).checked_sub(1)?)?;
@@ -558,7 +558,7 @@ fn id_conflict(index: u32) -> Rejection {
 }
 
 /// The dead letters of one message's events.
-fn dead_letters(
+pub(super) fn dead_letters(
     source: &Arc<str>,
     decoder: &Decoder,
     message: &RawMessage,
@@ -578,7 +578,7 @@ fn dead_letters(
 }
 
 /// The dead letters of rows, by their places in stream order, whose keys are known with other content.
-fn conflicting(
+pub(super) fn conflicting(
     source: &Arc<str>,
     decoder: &Decoder,
     places: impl Iterator<Item = (i64, i64)>,
@@ -610,7 +610,7 @@ fn key_texts(keys: &RecordBatch) -> Result<Vec<String>> {
     Ok((0..keys.num_rows()).map(text).collect())
 }
 
-fn engine_error(error: datafusion::error::DataFusionError) -> Error {
+pub(super) fn engine_error(error: datafusion::error::DataFusionError) -> Error {
     let kind = match error.find_root() {
         datafusion::error::DataFusionError::Execution(_)
         | datafusion::error::DataFusionError::ResourcesExhausted(_) => ErrorKind::Limit,

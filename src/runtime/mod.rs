@@ -13,5 +13,6 @@ mod sink_check;
 mod shared;
 pub mod socket;
 mod system_tables;
+pub mod verify;
 
 pub use shared::{left_status, unkept_sources, was_run};

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
 };
-
 use crate::checkpoint::EpochRecord;
 use crate::circuit::{Circuit, NodeDescription};
 use crate::decode::readable;
@@ -132,6 +131,25 @@ impl Journal {
                 Err(Error::internal(format!("no job reads `{}`", table.name())))
             }
         }
+    }
+
+    /// The tables that jobs may read, as they stand.
+    pub(super) fn readable(&self) -> Result<Vec<BatchTable>> {
+        let last: Vec<&EpochRecord> = self.epochs.last().into_iter().collect();
+        let whole = |(table, columns): (SystemTable, Vec<ArrayRef>)| {
+            let batches = vec![batch(table, columns)?];
+            Ok(BatchTable { name: Arc::from(table.name()), schema: table.schema(), batches })
+        };
+        [
+            (SystemTable::DeadLetters, dead_letters(&self.dead_letters)),
+            (SystemTable::Late, late(&self.late)),
+            (SystemTable::Intake, intake(&self.intake)),
+            (SystemTable::Epochs, epochs(&self.epochs)),
+            (SystemTable::Progress, self.progress(&last)),
+        ]
+        .into_iter()
+        .map(whole)
+        .collect()
     }
 
     /// Every table as it stands, for `query`.

@@ -6,6 +6,8 @@ mod aggregates;
 mod commands;
 mod connection;
 mod demo;
+mod dlq;
+mod doctor;
 mod end_to_end;
 mod error_rows;
 mod files;
@@ -29,5 +31,6 @@ mod shipped;
 mod shipped_data;
 mod tables;
 mod ties;
+mod verify;
 #[path = "../support/mod.rs"]
 mod support;
