@@ -18,6 +18,8 @@ pub enum ErrorKind {
     Corrupt,
     /// A declared limit was reached; exit status 3.
     Limit,
+    /// Mend the feed, or raise the budget of bad events that a source declares; exit status 1.
+    Budget,
     /// A bug in Milepost; exit status 3.
     Internal,
 }
@@ -85,9 +87,10 @@ impl Error {
         self.kind
     }
 
-    /// The exit status of the process that ends with this error (design: 2 definition, 3 environment).
+    /// The exit status of the process that ends with this error: 1 the answer is no, 2 definition, 3 environment.
     pub fn exit_status(&self) -> u8 {
         match self.kind {
+            ErrorKind::Budget => 1,
             ErrorKind::Definition => 2,
             _ => 3,
         }

@@ -37,7 +37,7 @@ struct Cli {
     command: Command,
 }
 
-const AFTER_HELP: &str = "Exit status: 0 done, 1 the answer is no (nothing was run here yet, a check failed), \
+const AFTER_HELP: &str = "Exit status: 0 done, 1 the answer is no (nothing was run here yet, a check failed, too many dead letters), \
     2 wrong usage or definition,\n3 environment failure.\n\
     MILEPOST_LOG sets what is logged to standard error (default: milepost=info,async_nats=off,warn).\n\n\
     Begin with: milepost demo";

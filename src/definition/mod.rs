@@ -23,6 +23,7 @@ mod overrides;
 mod place;
 mod read;
 mod schema;
+mod share;
 mod subject;
 mod tree;
 mod yaml;

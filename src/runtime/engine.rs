@@ -21,10 +21,11 @@ use crate::sink::{KeyedChanges, Stamp};
 use crate::state::{Delta, GroupKey, Partition, Table};
 use crate::types::{DeadLetter, Epoch, Micros, RawMessage, RawRows, Rejection};
 
+use super::budget::{BudgetWindow, overdraft};
 use super::clock::{Heard, LateJudge, PipelineClock};
 use super::report::{JobReport, SourceCounts};
 use super::sink_check::check_sinks;
-use super::system_tables::{FailedRow, Journal, LateRow};
+use super::system_tables::{FailedRow, Journal, LateRow, Mark};
 
 /// A pipeline in memory: the circuit, what the sources' rows decided so far, and every table.
 pub struct Engine {
@@ -49,6 +50,8 @@ struct SourceState {
     table: Option<Table>,
     when: Option<Arc<dyn PhysicalExpr>>,
     judge: LateJudge,
+    /// How many of the last events were bad.
+    window: BudgetWindow,
 }
 
 /// One micro-batch on its way in.
@@ -137,6 +140,7 @@ impl Engine {
                 table,
                 when: compile_when(&pipeline, position)?,
                 judge: LateJudge::default(),
+                window: BudgetWindow::default(),
             });
         }
         let (tables, partitionings) = job_tables(&pipeline, &circuit).map_err(whole)?;
@@ -160,7 +164,8 @@ impl Engine {
     /// whose keyed changes are wanted.
     ///
     /// # Errors
-    /// `Limit` where a state outgrows what can be counted, `Internal` for a broken invariant: the engine must not be used after that.
+    /// `Budget` where a source gave more bad events than it may, in an epoch that was not logged yet; `Limit` where a state outgrows
+    /// what can be counted, `Internal` for a broken invariant: the engine must not be used after any of them.
     pub fn run_epoch(
         &mut self,
         mut record: EpochRecord,
@@ -178,6 +183,7 @@ impl Engine {
             *heard = said;
             deltas.push(delta);
         }
+        self.check_budgets(&record, &before, mark)?;
         self.clock.advance(&heard, input.clock, input.ended);
         if let Some(at) = input.close_at {
             self.clock.close_at(at);
@@ -199,6 +205,19 @@ impl Engine {
         let stamp = Stamp { epoch: record.epoch, clock: record.clock_us, watermark: record.watermark_us };
         let (changed, changes) = self.bring_up_to_date(&output.jobs, watched)?;
         Ok((record, EpochOutput { stamp, changes, changed }))
+    }
+
+    /// Refuses an epoch with which a source has more dead letters than its budget has. A logged epoch has its clock already: it
+    /// was within the budget, or before there was one.
+    fn check_budgets(&mut self, record: &EpochRecord, before: &[SourceCounts], mark: Mark) -> Result<()> {
+        for ((definition, source), before) in self.pipeline.sources.iter().zip(&mut self.sources).zip(before) {
+            let Some(budget) = definition.dead_letters.budget else { continue };
+            let overdrawn = source.window.take(source.counts.since(before), budget);
+            let Some(share) = overdrawn.filter(|_| record.clock_us.is_none()) else { continue };
+            let examples = self.journal.examples(&definition.name, mark);
+            return Err(Error::new(ErrorKind::Budget, overdraft(&definition.name, share, budget, &examples)));
+        }
+        Ok(())
     }
 
     /// Notes the epoch and what became of its events; `before` is what was counted before it.
@@ -232,7 +251,8 @@ impl Engine {
             admitted.conflicts.iter().filter_map(|&row| places.get(row).copied()).collect();
         letters.extend(conflicting(&definition.name, &source.decoder, conflicts.iter().copied(), &messages));
         letters.extend(conflicting_rows(&definition.name, conflicts, &typed));
-        letters.into_iter().for_each(|letter| self.journal.dead_letter(letter));
+        let keep = definition.dead_letters.keep;
+        letters.into_iter().for_each(|letter| self.journal.dead_letter(letter, keep));
         source.counts.duplicate += admitted.duplicates.len() as u64;
         source.counts.dead_letters += admitted.conflicts.len() as u64;
         let (accepted, heard) = self.settle_time(position, admitted.rows)?;

@@ -3,6 +3,7 @@
 //! [`engine`] is synchronous and knows no I/O: raw messages in, changed tables out. [`driver`] moves bytes: it reads the
 //! sources, makes each epoch's record durable, and only then lets anything leave the process.
 
+mod budget;
 mod clock;
 pub mod driver;
 pub mod engine;

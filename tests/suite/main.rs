@@ -3,6 +3,7 @@
 #![expect(clippy::disallowed_methods, reason = "the environment may choose a case")]
 
 mod aggregates;
+mod budget;
 mod commands;
 mod connection;
 mod demo;

@@ -168,7 +168,8 @@ impl Recomputation {
         letters.extend(conflicting_rows(&definition.name, conflicts, typed));
         source.counts.duplicate += sorted.duplicates as u64;
         source.counts.dead_letters += letters.len() as u64;
-        letters.into_iter().for_each(|letter| self.journal.dead_letter(letter));
+        let keep = definition.dead_letters.keep;
+        letters.into_iter().for_each(|letter| self.journal.dead_letter(letter, keep));
         let first = take_record_batch(&rows, &UInt32Array::from(sorted.first)).map_err(arrow_error)?;
         let accepted = self.without_late(position, first)?;
         let source = &mut self.sources[position];
