@@ -4,6 +4,7 @@
 
 mod aggregates;
 mod budget;
+mod canaries;
 mod commands;
 mod connection;
 mod demo;
