@@ -14,6 +14,7 @@ mod end_to_end;
 mod error_rows;
 mod files;
 mod intake;
+mod fuzz;
 mod growth;
 mod inventory;
 mod keys;
