@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::contract::{Column, Condition, Contract, Kind, Value};
 use super::pipeline::{
-    Clock, EventTime, FileForm, FileFormat, FileNames, Identity, Input, Job, Late, Pipeline, Sink, SinkTarget,
+    Clock, EventTime, FileForm, FileFormat, FileNames, Identity, Input, Job, Keep, Late, Pipeline, Sink, SinkTarget,
     Snapshot, Source, Start, TablePlace,
 };
 
@@ -46,6 +46,12 @@ impl Source {
             Late::Divert => 1,
             Late::Drop => 2,
         });
+        // What is kept of dead letters can be seen in `milepost.dead_letters`; how many there may be can't be seen anywhere.
+        match self.dead_letters.keep {
+            Keep::Full => {}
+            Keep::Redacted => print.text("redacted"),
+            Keep::Reference => print.text("reference"),
+        }
         print.finish()
     }
 }
