@@ -16,6 +16,7 @@ use crate::diagnostic::{Diagnostic, Diagnostics, SourceText};
 use crate::plan::{PlannedJob, Refusal, Relation, TableSchemas, explain, nullable, table_name, watermark_comparison};
 use crate::state::{Delta, with_rows};
 
+use super::arranged::{Request, Use, settle};
 use super::expression::{Compiled, row_schema};
 use super::key::WholeKeys;
 use super::map::{Map, Output};
@@ -75,15 +76,23 @@ pub fn compile(
     jobs: &[PlannedJob],
     files: &dyn Fn(usize) -> Arc<SourceText>,
 ) -> Result<Circuit, Diagnostics> {
-    let mut compiler =
-        Compiler { nodes: Vec::new(), known: HashMap::new(), tables: Vec::new(), job: None, recomputed: Vec::new() };
+    let mut compiler = Compiler {
+        nodes: Vec::new(),
+        known: HashMap::new(),
+        requests: Vec::new(),
+        tables: Vec::new(),
+        job: None,
+        recomputed: Vec::new(),
+    };
     let mut source_nodes = Vec::new();
     for (name, schema) in sources {
         let schema = nullable(schema);
         let node = compiler.nodes.len();
         compiler.nodes.push(Node {
             operator: None,
+            arrangement: None,
             inputs: Vec::new(),
+            uses: Vec::new(),
             jobs: Vec::new(),
             empty: Delta::empty(&schema),
             label: format!("source {name}"),
@@ -112,7 +121,7 @@ pub fn compile(
     if !problems.is_empty() {
         return Err(Diagnostics(problems));
     }
-    Ok(Circuit { nodes: compiler.nodes, sources: source_nodes, jobs: compiled, started: false, watermark: None })
+    Ok(compiler.finish(source_nodes, compiled))
 }
 
 fn unsupported(error: &DataFusionError, file: &Arc<SourceText>) -> Diagnostic {
@@ -130,6 +139,7 @@ fn unsupported(error: &DataFusionError, file: &Arc<SourceText>) -> Diagnostic {
 pub(super) struct Compiler {
     nodes: Vec<Node>,
     known: HashMap<NodeIdentity, usize>,
+    requests: Vec<Request>,
     tables: Vec<(Arc<str>, usize)>,
     job: Option<usize>,
     /// Why groups of the job are computed anew.
@@ -181,11 +191,40 @@ impl Compiler {
         })
     }
 
+    /// The circuit of all nodes.
+    fn finish(mut self, sources: Vec<usize>, mut jobs: Vec<CompiledJob>) -> Circuit {
+        let results = jobs.iter().map(|job| job.node).collect();
+        let (arrangements, renumbered) = settle(&mut self.nodes, &self.requests, &results);
+        for job in &mut jobs {
+            job.node = renumbered[job.node];
+        }
+        let sources = sources.into_iter().map(|source| renumbered[source]).collect();
+        Circuit { nodes: self.nodes, arrangements, sources, jobs, started: false, watermark: None }
+    }
+
+    /// Asks for the rows of an input by a key; for the `uses` of [`Compiler::push_looking_up`].
+    pub(super) fn arranged(&mut self, request: Request) -> Use {
+        self.requests.push(request);
+        Request::name(self.requests.len() - 1)
+    }
+
     /// Appends a node, or finds the one that is the same.
     pub(super) fn push(
         &mut self,
         operator: Box<dyn Operator>,
         inputs: Vec<usize>,
+        schema: &SchemaRef,
+        recipe: Recipe,
+    ) -> usize {
+        self.push_looking_up(operator, inputs, Vec::new(), schema, recipe)
+    }
+
+    /// The same for an operator that looks up rows of its inputs.
+    pub(super) fn push_looking_up(
+        &mut self,
+        operator: Box<dyn Operator>,
+        inputs: Vec<usize>,
+        uses: Vec<Use>,
         schema: &SchemaRef,
         recipe: Recipe,
     ) -> usize {
@@ -199,7 +238,9 @@ impl Compiler {
         }
         self.nodes.push(Node {
             operator: Some(operator),
+            arrangement: None,
             inputs: identity.1.clone(),
+            uses,
             jobs: self.job.into_iter().collect(),
             empty: Delta::empty(schema),
             label: String::new(),

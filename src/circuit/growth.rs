@@ -49,6 +49,12 @@ impl Circuit {
                 |job: &usize| self.jobs.get(*job).map_or_else(String::new, |job| format!("rows of {}", job.name));
             let own = match (other, &node.operator) {
                 (Some(other), _) => BTreeSet::from([name(other)]),
+                (None, None) if node.arrangement.is_some() => {
+                    let rows: BTreeSet<String> =
+                        node.inputs.iter().filter_map(|input| shows.get(input)).flatten().cloned().collect();
+                    growth.extend(rows.iter().cloned());
+                    rows
+                }
                 (None, None) => BTreeSet::from([format!("rows of {}", node.label.trim_start_matches("source "))]),
                 (None, Some(operator)) => {
                     let inputs: BTreeSet<String> =
@@ -85,7 +91,7 @@ impl Circuit {
         while let Some(id) = open.pop() {
             let other = self.jobs.iter().position(|other| other.node == id).filter(|_| id != last);
             if parts.insert(id, other).is_none() && other.is_none() {
-                open.extend(self.nodes.get(id).into_iter().flat_map(|node| node.inputs.iter().copied()));
+                open.extend(self.nodes.get(id).into_iter().flat_map(|node| self.reads(node)));
             }
         }
         parts
