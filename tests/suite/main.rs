@@ -34,6 +34,7 @@ mod shipped;
 mod shipped_data;
 mod tables;
 mod ties;
+mod tpch;
 mod verify;
 #[path = "../support/mod.rs"]
 mod support;
