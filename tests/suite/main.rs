@@ -20,6 +20,7 @@ mod inventory;
 mod keys;
 mod late;
 mod layout;
+mod nexmark;
 mod object_store;
 mod oracle;
 mod own_tables;
