@@ -33,6 +33,7 @@ mod schemas;
 mod sharing;
 mod shipped;
 mod shipped_data;
+mod slt;
 mod tables;
 mod ties;
 mod tpch;
