@@ -20,6 +20,7 @@ mod inventory;
 mod keys;
 mod late;
 mod layout;
+mod nexmark;
 mod object_store;
 mod oracle;
 mod own_tables;
@@ -32,8 +33,10 @@ mod schemas;
 mod sharing;
 mod shipped;
 mod shipped_data;
+mod slt;
 mod tables;
 mod ties;
+mod tpch;
 mod verify;
 #[path = "../support/mod.rs"]
 mod support;
