@@ -54,6 +54,7 @@ fn pipeline(jobs: &[(&str, &str)]) -> Pipeline {
     };
     Pipeline {
         nats: NatsSettings::default(),
+        state: None,
         name: "bench".to_owned(),
         owner: None,
         description: None,

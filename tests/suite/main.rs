@@ -7,6 +7,8 @@ mod budget;
 mod canaries;
 mod commands;
 mod connection;
+#[cfg(feature = "harness")]
+mod crash;
 mod demo;
 mod dlq;
 mod doctor;
@@ -19,6 +21,7 @@ mod growth;
 mod inventory;
 mod keys;
 mod late;
+mod lost_streams;
 mod layout;
 mod nexmark;
 mod object_store;
