@@ -14,7 +14,7 @@ mod table;
 pub use arrangement::{Arrangement, Match, RowId};
 pub use chunk::Sealed;
 pub use delta::Delta;
-pub(crate) use delta::{relabel, take_rows, with_rows};
+pub(crate) use delta::{relabel, row_bytes, row_converter, take_rows, with_rows};
 pub use grouping::GroupKey;
 pub use hash::{NullKeys, hash_rows};
 pub(crate) use hash::{equal_pairs, normalise_zero};

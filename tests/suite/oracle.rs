@@ -110,6 +110,7 @@ pub(crate) fn pipeline(jobs: &[(String, String)]) -> Pipeline {
     };
     Pipeline {
         nats: NatsSettings::default(),
+        state: None,
         name: "test".to_owned(),
         owner: None,
         description: None,
