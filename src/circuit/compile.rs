@@ -199,7 +199,7 @@ impl Compiler {
             job.node = renumbered[job.node];
         }
         let sources = sources.into_iter().map(|source| renumbered[source]).collect();
-        Circuit { nodes: self.nodes, arrangements, sources, jobs, started: false, watermark: None }
+        Circuit::new(self.nodes, arrangements, sources, jobs)
     }
 
     /// Asks for the rows of an input by a key; for the `uses` of [`Compiler::push_looking_up`].

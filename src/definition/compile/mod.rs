@@ -2,6 +2,7 @@
 //! all problems in one run. Pure: files come in through a function.
 
 mod nats;
+mod retention;
 mod sink;
 mod source;
 

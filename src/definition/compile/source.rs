@@ -30,6 +30,7 @@ impl Compiler<'_> {
         let columns =
             contract.as_ref().map(|contract| (self.identity(file, contract), self.event_time(file, contract)));
         self.late(file);
+        let retain = self.retention(file, contract.as_ref());
         let dead_letters = file.dead_letters.as_ref().map_or_else(DeadLetters::default, |file| self.dead_letters(file));
         if let (Some(watch), Some(_)) = (&file.watch, &file.jetstream) {
             self.report().problem(
@@ -50,6 +51,7 @@ impl Compiler<'_> {
             identity: identity?,
             event_time: event_time?,
             late: file.late.as_ref().map(|late| late.value).unwrap_or_default(),
+            retain: retain?,
             dead_letters,
         })
     }
@@ -223,7 +225,12 @@ impl Compiler<'_> {
 
     /// Columns that are required, never null, and have values that can be compared; `else_what` says what they are needed
     /// for where they are not.
-    fn key_columns(&mut self, words: &[Word], else_what: &str, contract: &Arc<Contract>) -> Option<Vec<usize>> {
+    pub(super) fn key_columns(
+        &mut self,
+        words: &[Word],
+        else_what: &str,
+        contract: &Arc<Contract>,
+    ) -> Option<Vec<usize>> {
         let mut columns = Vec::new();
         for word in words {
             let Some((index, kind)) = self.column(word, contract) else { continue };
