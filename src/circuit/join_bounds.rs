@@ -179,10 +179,11 @@ fn meet(
     pairs: &SchemaRef,
 ) -> Option<(Arc<dyn PhysicalExpr>, Bound)> {
     let infix = part.downcast_ref::<BinaryExpr>()?;
-    let orders: &[(&Arc<dyn PhysicalExpr>, &Arc<dyn PhysicalExpr>)] = match infix.op() {
-        Infix::GtEq | Infix::Gt => &[(infix.left(), infix.right())],
-        Infix::LtEq | Infix::Lt => &[(infix.right(), infix.left())],
-        Infix::Eq => &[(infix.left(), infix.right()), (infix.right(), infix.left())],
+    let [straight, turned] = [(infix.left(), infix.right()), (infix.right(), infix.left())];
+    let orders = match infix.op() {
+        Infix::GtEq | Infix::Gt => vec![straight],
+        Infix::LtEq | Infix::Lt => vec![turned],
+        Infix::Eq => vec![straight, turned],
         _ => return None,
     };
     let left = sides[0].width;
@@ -190,7 +191,7 @@ fn meet(
     let only_of = |expression: &Arc<dyn PhysicalExpr>, side: usize| {
         collect_columns(expression).iter().all(|column| columns(side).contains(&column.index()))
     };
-    orders.iter().find_map(|&(upper, lower)| {
+    orders.into_iter().find_map(|(upper, lower)| {
         if !only_of(upper, side) || !only_of(lower, 1 - side) {
             return None;
         }

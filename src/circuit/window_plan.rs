@@ -67,12 +67,8 @@ pub(super) fn build(compiler: &mut Compiler, plan: &WindowPlan) -> Result<usize,
     let names: Vec<String> = first.params.partition_by.iter().map(|key| key.human_display().to_string()).collect();
     let results: Vec<&str> = schema.fields().iter().skip(width).map(|field| field.name().as_str()).collect();
     let by = if names.is_empty() { "over all rows".to_owned() } else { format!("by {}", names.join(", ")) };
-    let looked_up = compiler.arranged(Request {
-        node: input.node,
-        key: partition.clone(),
-        nulls: NullKeys::Equal,
-        wanted: Wanted::Values,
-    });
+    let (key, nulls, wanted) = (partition.clone(), NullKeys::Equal, Wanted::Values);
+    let looked_up = compiler.arranged(Request { node: input.node, key, nulls, wanted });
     let operator = Window {
         rows: looked_up,
         partition: partition.clone(),

@@ -236,7 +236,7 @@ impl SourceFile {
             snapshot: fields.get("snapshot").and_then(|node| SnapshotFile::read(node, report)),
             event_time: fields.get("event_time").and_then(|node| EventTimeFile::read(node, report)),
             late: fields.choice("late", LATE, &[Late::Apply, Late::Divert, Late::Drop], report),
-            retain: fields.get("retain").and_then(|node| RetainFile::read(node, &fields, report)),
+            retain: fields.get("retain").and_then(|node| RetainFile::read(node, fields, report)),
             dead_letters: fields.get("dead_letters").and_then(|node| DeadLettersFile::read(node, report)),
         }
     }

@@ -145,7 +145,7 @@ fn same_deltas(
     let mut watermark = None;
     let mut most = 0;
     for step in 0..steps {
-        let deltas = streams.deltas(if seed % 2 == 0 { 3 } else { 40 });
+        let deltas = streams.deltas(if seed.is_multiple_of(2) { 3 } else { 40 });
         if streams.random.below(3) > 0 {
             watermark = watermark
                 .max(Some((streams.minutes - i64::try_from(streams.random.below(60)).expect("small")) * MINUTE));
