@@ -193,6 +193,7 @@ async fn a_running_pipeline_is_verified_while_it_goes_on() {
         running.check_alive();
         setting.status().is_some_and(|status| status["epoch"].as_u64() > Some(3))
     });
+    let begun = setting.status().and_then(|status| status["epoch"].as_u64());
     for round in 1..=3_u32 {
         let more = nats.publish("readings.a", mixed(round * 1_000, 300));
         let (said, ()) = tokio::join!(
@@ -206,7 +207,7 @@ async fn a_running_pipeline_is_verified_while_it_goes_on() {
     }
     running.terminate().text();
     let found = lines(&verify(&setting, &["--job", "sums", "--job", "bad"]), 0);
-    assert!(line(&found, "sums", "stream SUMS")["epoch"].as_u64() > Some(50), "{found:#?}");
+    assert!(line(&found, "sums", "stream SUMS")["epoch"].as_u64() > begun, "{found:#?}");
 }
 
 #[tokio::test]
