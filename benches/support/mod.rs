@@ -37,7 +37,7 @@ pub async fn circuit(sources: &TableSchemas, jobs: &[(&str, &str)]) -> Circuit {
     let pipeline = pipeline(jobs);
     let planned = compile_jobs(&pipeline, sources).await.unwrap_or_else(|problems| refused(&problems));
     let sql = |job: usize| Arc::clone(&pipeline.jobs[job].sql);
-    compile(sources, &planned, &sql).unwrap_or_else(|problems| refused(&problems))
+    compile(sources, &planned, &[], &sql).unwrap_or_else(|problems| refused(&problems))
 }
 
 fn pipeline(jobs: &[(&str, &str)]) -> Pipeline {
@@ -49,6 +49,7 @@ fn pipeline(jobs: &[(&str, &str)]) -> Pipeline {
         slo: None,
         sql: SourceText::new(format!("{name}.sql"), *sql),
         key: Vec::new(),
+        history: None,
     };
     Pipeline {
         nats: NatsSettings::default(),

@@ -13,18 +13,21 @@ use datafusion::logical_expr::{
 };
 
 use crate::diagnostic::{Diagnostic, Diagnostics, SourceText};
-use crate::plan::{PlannedJob, Refusal, Relation, TableSchemas, explain, nullable, table_name, watermark_comparison};
+use crate::plan::{
+    HistoryTable, PlannedJob, Refusal, Relation, TableSchemas, explain, nullable, table_name, watermark_comparison,
+};
 use crate::state::{Delta, with_rows};
 
 use super::expression::{Compiled, row_schema};
+use super::history::History;
 use super::key::WholeKeys;
 use super::map::{Map, Output};
 use super::recipe::{NodeIdentity, Recipe};
 use super::temporal::{Comparison, Temporal};
 use super::union::Union;
 use super::{
-    Circuit, Maintenance, Node, Operator, aggregate_plan, grouping_sets, join_plan, scalar, top_plan, unnest,
-    window_plan,
+    Circuit, EpochTimes, Maintenance, Node, Operator, aggregate_plan, grouping_sets, join_plan, scalar, top_plan,
+    unnest, window_plan,
 };
 
 /// A job inside a circuit.
@@ -42,6 +45,14 @@ pub struct CompiledJob {
     pub reads: Vec<String>,
     /// How it is kept up to date.
     pub maintenance: Maintenance,
+    pub(super) node: usize,
+}
+
+/// A history inside a circuit.
+#[derive(Debug, Clone)]
+pub struct CompiledHistory {
+    /// Its table.
+    pub table: HistoryTable,
     pub(super) node: usize,
 }
 
@@ -66,17 +77,19 @@ impl From<Refusal> for Problem {
 }
 
 /// Compiles planned jobs, in their order, over sources (and those of Milepost's own tables that they read) with these
-/// table schemas; [`Circuit::step`] takes the sources' deltas in the same order.
+/// table schemas; [`Circuit::step`] takes the sources' deltas in the same order. `histories` are those of sources and jobs.
 ///
 /// # Errors
 /// A diagnostic for each job that uses what is not supported. `files` gives each job's SQL by its index.
 pub fn compile(
     sources: &TableSchemas,
     jobs: &[PlannedJob],
+    histories: &[HistoryTable],
     files: &dyn Fn(usize) -> Arc<SourceText>,
 ) -> Result<Circuit, Diagnostics> {
     let mut compiler =
         Compiler { nodes: Vec::new(), known: HashMap::new(), tables: Vec::new(), job: None, recomputed: Vec::new() };
+    let mut compiled_histories = Vec::new();
     let mut source_nodes = Vec::new();
     for (name, schema) in sources {
         let schema = nullable(schema);
@@ -91,6 +104,12 @@ pub fn compile(
         compiler.tables.push((Arc::clone(name), node));
         source_nodes.push(node);
     }
+    for (name, &node) in sources.iter().map(|(name, _)| name).zip(&source_nodes) {
+        match compiler.histories(name, node, histories) {
+            Ok(done) => compiled_histories.extend(done),
+            Err(error) => return Err(unsupported(&error, &files(0)).into()),
+        }
+    }
     let mut compiled = Vec::new();
     let mut problems: Vec<Diagnostic> = Vec::new();
     for (position, job) in jobs.iter().enumerate() {
@@ -100,10 +119,10 @@ pub fn compile(
         if !known {
             continue;
         }
-        match compiler.job_node(job) {
-            Ok(done) => {
-                compiler.tables.push((Arc::clone(&job.name), done.node));
+        match compiler.job_tables(job, histories) {
+            Ok((done, kept)) => {
                 compiled.push(done);
+                compiled_histories.extend(kept);
             }
             Err(Problem::Refused(refusal)) => problems.push(refusal.diagnose(&files(job.job))),
             Err(Problem::Failed(error)) => problems.push(unsupported(&error, &files(job.job))),
@@ -112,7 +131,14 @@ pub fn compile(
     if !problems.is_empty() {
         return Err(Diagnostics(problems));
     }
-    Ok(Circuit { nodes: compiler.nodes, sources: source_nodes, jobs: compiled, started: false, watermark: None })
+    Ok(Circuit {
+        nodes: compiler.nodes,
+        sources: source_nodes,
+        jobs: compiled,
+        histories: compiled_histories,
+        started: false,
+        times: EpochTimes::default(),
+    })
 }
 
 fn unsupported(error: &DataFusionError, file: &Arc<SourceText>) -> Diagnostic {
@@ -179,6 +205,42 @@ impl Compiler {
             maintenance,
             node,
         })
+    }
+
+    /// A job and its histories, each a table from here on.
+    fn job_tables(
+        &mut self,
+        job: &PlannedJob,
+        histories: &[HistoryTable],
+    ) -> Built<(CompiledJob, Vec<CompiledHistory>)> {
+        let done = self.job_node(job)?;
+        self.tables.push((Arc::clone(&job.name), done.node));
+        let histories = self.histories(&job.name, done.node, histories)?;
+        Ok((done, histories))
+    }
+
+    /// The histories of a table, each a table from here on.
+    fn histories(
+        &mut self,
+        of: &str,
+        node: usize,
+        histories: &[HistoryTable],
+    ) -> Result<Vec<CompiledHistory>, DataFusionError> {
+        let mut compiled = Vec::new();
+        for table in histories.iter().filter(|history| *history.of == *of) {
+            let operator = History::new(table.content, Arc::clone(&table.schema), format!("every version of {of}"))?;
+            self.nodes.push(Node {
+                operator: Some(Box::new(operator)),
+                inputs: vec![node],
+                jobs: Vec::new(),
+                empty: Delta::empty(&table.schema),
+                label: String::new(),
+            });
+            let node = self.nodes.len() - 1;
+            self.tables.push((Arc::clone(&table.name), node));
+            compiled.push(CompiledHistory { table: table.clone(), node });
+        }
+        Ok(compiled)
     }
 
     /// Appends a node, or finds the one that is the same.

@@ -20,18 +20,15 @@ pub(crate) enum Keeps {
 }
 
 impl Circuit {
-    /// The operators of a job, in the order in which they run; of another job that it reads only the name.
+    /// The operators of a job, in the order in which they run; of another job or a history that it reads only the name.
     pub fn operators_of(&self, job: usize) -> Vec<NodeDescription> {
         let parts = self.parts_of(job);
         let described = self.describe().into_iter().filter_map(|node| {
             Some(match parts.get(&node.id)? {
                 None => node,
-                Some(other) => NodeDescription {
-                    inputs: Vec::new(),
-                    text: format!("job {}", self.jobs.get(*other)?.name),
-                    held: Held::default(),
-                    ..node
-                },
+                Some(other) => {
+                    NodeDescription { inputs: Vec::new(), text: other.clone(), held: Held::default(), ..node }
+                }
             })
         });
         described.collect()
@@ -45,11 +42,11 @@ impl Circuit {
         let mut waiting: BTreeSet<String> = BTreeSet::new();
         for (&id, other) in &parts {
             let Some(node) = self.nodes.get(id) else { continue };
-            let name =
-                |job: &usize| self.jobs.get(*job).map_or_else(String::new, |job| format!("rows of {}", job.name));
+            let rows_of =
+                |table: &str| BTreeSet::from([format!("rows of {}", table.rsplit(' ').next().unwrap_or(table))]);
             let own = match (other, &node.operator) {
-                (Some(other), _) => BTreeSet::from([name(other)]),
-                (None, None) => BTreeSet::from([format!("rows of {}", node.label.trim_start_matches("source "))]),
+                (Some(other), _) => rows_of(other),
+                (None, None) => rows_of(&node.label),
                 (None, Some(operator)) => {
                     let inputs: BTreeSet<String> =
                         node.inputs.iter().filter_map(|input| shows.get(input)).flatten().cloned().collect();
@@ -77,14 +74,21 @@ impl Circuit {
         growth.into_iter().chain(waiting).collect()
     }
 
-    /// The nodes that a job's rows come from, and of which other job each is the result, if of one.
-    fn parts_of(&self, job: usize) -> BTreeMap<usize, Option<usize>> {
+    /// The nodes that a job's rows come from, and which other job or history each is, if one: `job x`, `history x_history`.
+    fn parts_of(&self, job: usize) -> BTreeMap<usize, Option<String>> {
         let mut parts = BTreeMap::new();
         let Some(last) = self.jobs.get(job).map(|job| job.node) else { return parts };
         let mut open = vec![last];
         while let Some(id) = open.pop() {
-            let other = self.jobs.iter().position(|other| other.node == id).filter(|_| id != last);
-            if parts.insert(id, other).is_none() && other.is_none() {
+            let job = self.jobs.iter().find(|other| other.node == id).filter(|_| id != last);
+            let history = self.histories.iter().find(|history| history.node == id);
+            let other = match (job, history) {
+                (Some(job), _) => Some(format!("job {}", job.name)),
+                (None, Some(history)) => Some(format!("history {}", history.table.name)),
+                (None, None) => None,
+            };
+            let own = other.is_none();
+            if parts.insert(id, other).is_none() && own {
                 open.extend(self.nodes.get(id).into_iter().flat_map(|node| node.inputs.iter().copied()));
             }
         }

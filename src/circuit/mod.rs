@@ -12,6 +12,7 @@ mod distinct;
 mod expression;
 mod growth;
 mod grouping_sets;
+mod history;
 mod intake;
 mod join;
 mod join_plan;
@@ -37,7 +38,7 @@ use crate::plan::plain_literals;
 use crate::state::Delta;
 use crate::types::Micros;
 
-pub use compile::{CompiledJob, compile};
+pub use compile::{CompiledHistory, CompiledJob, compile};
 pub(crate) use growth::Keeps;
 pub use intake::{Admitted, Intake, positions};
 
@@ -70,12 +71,30 @@ pub(crate) trait Operator: Send {
 pub(crate) struct StepContext {
     /// Whether this is the circuit's first step: what does not depend on any row appears now.
     pub(crate) first: bool,
+    /// The clock of this epoch; never lower than the one before.
+    pub(crate) clock: Option<Micros>,
     /// The watermark of the epoch before.
     pub(crate) watermark_before: Option<Micros>,
     /// The watermark of this epoch; never lower.
     pub(crate) watermark: Option<Micros>,
     /// Rows that can't stand in an output, with the weight of their appearance; collected over all operators.
     pub(crate) errors: Vec<ErrorRow>,
+}
+
+/// The times of an epoch, as they are logged.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct EpochTimes {
+    /// The clock; none before anything said what time it is.
+    pub clock: Option<Micros>,
+    /// The watermark; none before all sources spoke.
+    pub watermark: Option<Micros>,
+}
+
+/// A watermark alone: only a history looks at the clock.
+impl From<Option<Micros>> for EpochTimes {
+    fn from(watermark: Option<Micros>) -> Self {
+        Self { clock: None, watermark }
+    }
 }
 
 /// A row that an expression failed on, or that has a null in its job's key: it stands here instead of in the output, until
@@ -140,8 +159,9 @@ pub struct Circuit {
     nodes: Vec<Node>,
     sources: Vec<usize>,
     jobs: Vec<CompiledJob>,
+    histories: Vec<CompiledHistory>,
     started: bool,
-    watermark: Option<Micros>,
+    times: EpochTimes,
 }
 
 /// What a step changed.
@@ -149,32 +169,42 @@ pub struct Circuit {
 pub struct StepOutput {
     /// For each compiled job its change, consolidated.
     pub jobs: Vec<Delta>,
+    /// For each history its change, consolidated.
+    pub histories: Vec<Delta>,
     /// Rows that can't stand in an output, consolidated, in a fixed order.
     pub errors: Vec<ErrorRow>,
 }
 
 impl Circuit {
-    /// Takes the changes of the sources, in the order of [`compile`]'s tables, and the epoch's watermark. A watermark
-    /// below the last one counts as the last one: it never falls.
+    /// Takes the changes of the sources, in the order of [`compile`]'s tables, and the epoch's times. A clock or watermark
+    /// below the last one counts as the last one: neither ever falls.
     ///
     /// What fails on a row, and a group whose values can't be expressed, is an error row of the output.
     ///
     /// # Errors
     /// A limit (2^32 rows or groups, sums of more than 128 bits) or a broken invariant; the circuit must not be stepped again
     /// after that.
-    pub fn step(&mut self, sources: &[Delta], watermark: Option<Micros>) -> Result<StepOutput> {
-        let watermark = watermark.max(self.watermark);
-        let mut context =
-            StepContext { first: !self.started, watermark_before: self.watermark, watermark, errors: Vec::new() };
+    pub fn step(&mut self, sources: &[Delta], times: impl Into<EpochTimes>) -> Result<StepOutput> {
+        let (times, before) = (times.into(), self.times);
+        let clock = times.clock.max(before.clock);
+        let watermark = times.watermark.max(before.watermark);
+        let mut context = StepContext {
+            first: !self.started,
+            clock,
+            watermark_before: before.watermark,
+            watermark,
+            errors: Vec::new(),
+        };
         let mut deltas: Vec<Delta> = Vec::with_capacity(self.nodes.len());
         for position in 0..self.nodes.len() {
             let delta = self.step_node(position, sources, &deltas, &mut context)?;
             deltas.push(delta);
         }
         self.started = true;
-        self.watermark = watermark;
+        self.times = EpochTimes { clock, watermark };
         let jobs = self.jobs.iter().map(|job| deltas[job.node].clone().consolidate()).collect::<Result<_>>()?;
-        Ok(StepOutput { jobs, errors: consolidate_errors(context.errors) })
+        let histories = self.histories.iter().map(|history| deltas[history.node].clone()).collect();
+        Ok(StepOutput { jobs, histories, errors: consolidate_errors(context.errors) })
     }
 
     fn step_node(
@@ -208,9 +238,14 @@ impl Circuit {
         &self.jobs
     }
 
+    /// The histories in the order of [`StepOutput::histories`].
+    pub fn histories(&self) -> &[CompiledHistory] {
+        &self.histories
+    }
+
     /// The watermark of the last step.
     pub fn watermark(&self) -> Option<Micros> {
-        self.watermark
+        self.times.watermark
     }
 
     /// Every operator, for `check` and `status`.

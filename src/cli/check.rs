@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use clap::Args;
 
-use crate::circuit::{Circuit, Maintenance};
+use crate::circuit::{Circuit, CompiledHistory, Maintenance};
 use crate::definition::pipeline::{Identity, Input, Pipeline, SinkTarget, Snapshot};
 use crate::runtime::engine::build_circuit;
 use crate::source::file::absent;
@@ -47,14 +47,19 @@ pub(crate) async fn check(arguments: &Arguments) -> Outcome {
     text.push_str(&output::plain_table(&header(&["name", "from", "rows"]), &source_rows(&pipeline)));
     text.push_str("\njobs, each behind those that it reads\n");
     text.push_str(&output::plain_table(&header(&["name", "kept up to date", "key", "reads"]), &job_rows(&circuit)));
+    if !circuit.histories().is_empty() {
+        text.push_str("\nhistories, by the clock\n");
+        text.push_str(&output::plain_table(&header(&["name", "of", "since", "until"]), &history_rows(&circuit)));
+    }
     text.push_str("\nstate\n");
-    let grows: Vec<Vec<String>> = circuit
-        .jobs()
+    let jobs = circuit.jobs().iter().enumerate();
+    let jobs = jobs.map(|(position, job)| vec![job.name.to_string(), grows_with(&circuit, position)]);
+    let histories = circuit
+        .histories()
         .iter()
-        .enumerate()
-        .map(|(position, job)| vec![job.name.to_string(), grows_with(&circuit, position)])
-        .collect();
-    text.push_str(&output::plain_table(&header(&["job", "grows with"]), &grows));
+        .map(|CompiledHistory { table, .. }| vec![table.name.to_string(), format!("every version of {}", table.of)]);
+    let grows: Vec<Vec<String>> = jobs.chain(histories).collect();
+    text.push_str(&output::plain_table(&header(&["table", "grows with"]), &grows));
     text.push_str("\nsinks\n");
     text.push_str(&output::plain_table(&header(&["job", "to"]), &sink_rows(&pipeline)));
     if arguments.operators {
@@ -97,6 +102,14 @@ fn job_rows(circuit: &Circuit) -> Vec<Vec<String>> {
         vec![job.name.to_string(), maintenance(&job.maintenance), key, job.reads.join(", ")]
     };
     circuit.jobs().iter().map(row).collect()
+}
+
+fn history_rows(circuit: &Circuit) -> Vec<Vec<String>> {
+    let row = |CompiledHistory { table, .. }: &CompiledHistory| {
+        let [since, until] = table.times();
+        vec![table.name.to_string(), table.of.to_string(), since.to_owned(), until.to_owned()]
+    };
+    circuit.histories().iter().map(row).collect()
 }
 
 /// What the state of a job grows with.
@@ -167,6 +180,9 @@ fn as_json(pipeline: &Pipeline, circuit: &Circuit) -> serde_json::Value {
             "name": row.first(), "from": row.get(1), "rows": row.get(2),
         })).collect::<Vec<_>>(),
         "jobs": jobs,
+        "histories": history_rows(circuit).into_iter().map(|row| serde_json::json!({
+            "name": row.first(), "of": row.get(1), "since": row.get(2), "until": row.get(3),
+        })).collect::<Vec<_>>(),
         "sinks": sink_rows(pipeline).into_iter().map(|row| serde_json::json!({
             "job": row.first(), "to": row.get(1),
         })).collect::<Vec<_>>(),

@@ -57,7 +57,7 @@ enum Command {
         --source milestones=data/order_to_invoice/observed.ndjson"
     )]
     Run(run::Arguments),
-    /// Run one SELECT over upsert sources, all jobs, and milepost.dead_letters, .late, .intake, .epochs, .progress, .errors, .operators
+    /// Run one SELECT over upsert sources, all jobs, their histories, and milepost.dead_letters, .late, .intake, .epochs, .progress, .errors, .operators
     #[command(after_help = "Example: milepost query pipelines/order_to_invoice.yaml \\\n    \
         \"SELECT state, count(*) AS lines FROM shipment_state GROUP BY state\" --format csv")]
     Query(query::Arguments),

@@ -61,7 +61,8 @@ pub(crate) fn table_names(pipeline: &Pipeline) -> Vec<Arc<str>> {
     let upserts = pipeline.sources.iter().filter(|source| matches!(source.identity, Identity::Upsert { .. }));
     let own = SystemTable::ALL.map(|table| Arc::from(table.name()));
     let jobs = pipeline.jobs.iter().map(|job| Arc::clone(&job.name));
-    jobs.chain(upserts.map(|source| Arc::clone(&source.name))).chain(own).collect()
+    let histories = pipeline.histories().map(|(_, history)| Arc::clone(&history.name));
+    jobs.chain(upserts.map(|source| Arc::clone(&source.name))).chain(histories).chain(own).collect()
 }
 
 /// Says that nothing can be asked about the pipeline: no process ran it here, or none got so far as to leave anything. The

@@ -5,7 +5,7 @@ use clap::Args;
 
 use crate::runtime::left_status;
 use crate::runtime::outlets::state_directory;
-use crate::runtime::report::StatusReport;
+use crate::runtime::report::{HistoryReport, StatusReport};
 use crate::runtime::socket::{Reply, Request, ask};
 use crate::types::Micros;
 
@@ -65,6 +65,12 @@ pub(crate) fn text(report: &StatusReport) -> String {
         .map(|job| vec![job.job.clone(), job.rows.to_string(), job.errors.to_string(), job.ambiguous_keys.to_string()])
         .collect();
     text.push_str(&output::plain_table(&header(&["name", "rows", "error rows", "ambiguous keys"]), &jobs));
+    if !report.histories.is_empty() {
+        text.push_str("\nhistories\n");
+        let row = |history: &HistoryReport| vec![history.history.clone(), history.rows.to_string()];
+        let rows: Vec<Vec<String>> = report.histories.iter().map(row).collect();
+        text.push_str(&output::plain_table(&header(&["name", "versions"]), &rows));
+    }
     text
 }
 

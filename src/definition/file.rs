@@ -74,6 +74,7 @@ pub(crate) struct SourceFile {
     pub(crate) snapshot: Option<SnapshotFile>,
     pub(crate) event_time: Option<EventTimeFile>,
     pub(crate) late: Option<Placed<Late>>,
+    pub(crate) history: Option<HistoryFile>,
 }
 
 #[derive(Debug)]
@@ -116,6 +117,15 @@ pub(crate) struct JobFile {
     pub(crate) about: About,
     pub(crate) sql: Option<Word>,
     pub(crate) key: Option<Placed<Vec<Word>>>,
+    pub(crate) history: Option<HistoryFile>,
+}
+
+#[derive(Debug)]
+pub(crate) struct HistoryFile {
+    pub(crate) span: Range<usize>,
+    pub(crate) on: bool,
+    pub(crate) from: Option<Word>,
+    pub(crate) to: Option<Word>,
 }
 
 #[derive(Debug)]
@@ -213,6 +223,7 @@ impl SourceFile {
             snapshot: fields.get("snapshot").and_then(|node| SnapshotFile::read(node, report)),
             event_time: fields.get("event_time").and_then(|node| EventTimeFile::read(node, report)),
             late: fields.choice("late", LATE, &[Late::Apply, Late::Divert, Late::Drop], report),
+            history: fields.get("history").and_then(|node| HistoryFile::read(node, report)),
         }
     }
 }
@@ -315,7 +326,30 @@ impl EventTimeFile {
 
 impl JobFile {
     fn read(fields: &Fields<'_>, report: &mut Report<'_>) -> Self {
-        Self { about: About::read(fields, report), sql: fields.word("sql", report), key: fields.words("key", report) }
+        Self {
+            about: About::read(fields, report),
+            sql: fields.word("sql", report),
+            key: fields.words("key", report),
+            history: fields.get("history").and_then(|node| HistoryFile::read(node, report)),
+        }
+    }
+}
+
+impl HistoryFile {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let span = node.span.clone();
+        match &node.content {
+            Content::Boolean(on) => Some(Self { span, on: *on, from: None, to: None }),
+            Content::Map(_) => {
+                let fields = Fields::open(node, &grammar::HISTORY, &node.span, report)?;
+                Some(Self { span, on: true, from: fields.word("from", report), to: fields.word("to", report) })
+            }
+            _ => {
+                let help = "write `true`, or name its columns: `{ from: since, to: until }`";
+                report.mismatch(node, "`history`", "`true`, `false` or a mapping", help);
+                None
+            }
+        }
     }
 }
 

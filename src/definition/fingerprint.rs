@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::contract::{Column, Condition, Contract, Kind, Value};
 use super::pipeline::{
-    Clock, EventTime, FileForm, FileFormat, FileNames, Identity, Input, Job, Late, Pipeline, Sink, SinkTarget,
+    Clock, EventTime, FileForm, FileFormat, FileNames, History, Identity, Input, Job, Late, Pipeline, Sink, SinkTarget,
     Snapshot, Source, Start, TablePlace,
 };
 
@@ -46,18 +46,20 @@ impl Source {
             Late::Divert => 1,
             Late::Drop => 2,
         });
+        print.option(self.history.as_ref(), Print::history);
         print.finish()
     }
 }
 
 impl Job {
-    /// The fingerprint of the job's own definition: its name, SQL text and key; 64 hexadecimal digits. What the job reads
+    /// The fingerprint of the job's own definition: its name, SQL text, key and history; 64 hexadecimal digits. What the job reads
     /// is not in it: combine it with the fingerprints of those sources and jobs.
     pub fn fingerprint(&self) -> String {
         let mut print = Print::new("job");
         print.text(&self.name);
         print.text(&self.sql.text);
         print.many(&self.key, |print, (column, _)| print.text(column));
+        print.option(self.history.as_ref(), Print::history);
         print.finish()
     }
 }
@@ -110,6 +112,11 @@ impl Print {
         for item in items {
             write(self, item);
         }
+    }
+
+    fn history(&mut self, history: &History) {
+        self.text(&history.from);
+        self.text(&history.to);
     }
 
     fn input(&mut self, input: &Input) {
@@ -303,6 +310,7 @@ impl Print {
 #[cfg(test)]
 mod tests {
     use super::super::corpus::pipeline;
+    use super::History;
 
     #[test]
     fn what_cannot_be_seen_in_a_result_leaves_the_fingerprint_alone() {
@@ -322,6 +330,16 @@ mod tests {
             job.key.clear();
         }
         assert_ne!(changed.fingerprint(), plain.fingerprint());
+        let history = |from: &str| {
+            let mut changed = plain.clone();
+            for source in &mut changed.sources {
+                let (from, to) = (from.to_owned(), "until".to_owned());
+                source.history = Some(History { name: "h".into(), span: 0..0, from, to });
+            }
+            changed.fingerprint()
+        };
+        assert_ne!(history("since"), plain.fingerprint());
+        assert_ne!(history("since"), history("known_since"));
         let sink = pipeline("sinks: [{ job: all_events, parquet: { path: x } }]");
         assert_ne!(sink.fingerprint(), plain.fingerprint());
         assert_eq!(sink.jobs.first().map(|job| job.fingerprint()), plain.jobs.first().map(|job| job.fingerprint()));

@@ -83,6 +83,13 @@ const OWNER: Field = field("owner", Form::Text, Need::Optional, "Who answers for
 const DESCRIPTION: Field = field("description", Form::Text, Need::Optional, "What it is for.");
 const SLO: Field = field("slo", Form::Text, Need::Optional, "What its readers may expect, in words.");
 
+const HISTORY_FIELD: Field = field(
+    "history",
+    Form::Either(&Form::Boolean, &HISTORY_COLUMNS),
+    Need::Optional,
+    "Whether there is also the table `NAME_history`, with every version of the rows and when it stood; `false`.",
+);
+
 /// The whole file.
 pub(crate) static PIPELINE: Shape = Shape {
     what: "a pipeline",
@@ -180,13 +187,13 @@ pub(crate) static SOURCE: Shape = Shape {
             "The column that says when it happened.",
         ),
         field("late", Form::Choice(LATE), Need::Optional, "What happens to a row behind the watermark; `apply`."),
+        HISTORY_FIELD,
         OWNER,
         DESCRIPTION,
         SLO,
     ],
     later: &[
         later("archive", "leave it out: `start: all` replays from the stream, as far back as the stream reaches"),
-        later("history", "leave it out: jobs see the rows as they are now"),
         later("retain", "leave it out: every row is kept"),
         later("dead_letters", "leave it out: every dead letter is kept, and none stops the pipeline"),
     ],
@@ -240,6 +247,17 @@ pub(crate) static SNAPSHOT: Shape = Shape {
     later: &[],
 };
 
+static HISTORY_COLUMNS: Form = Form::One(&HISTORY);
+
+pub(crate) static HISTORY: Shape = Shape {
+    what: "`history`",
+    fields: &[
+        field("from", Form::Text, Need::Optional, "The column that says since when a version stands."),
+        field("to", Form::Text, Need::Optional, "The column that says until when it stood; null while it stands."),
+    ],
+    later: &[],
+};
+
 pub(crate) static EVENT_TIME: Shape = Shape {
     what: "`event_time`",
     fields: &[
@@ -256,14 +274,12 @@ pub(crate) static JOB: Shape = Shape {
     fields: &[
         field("sql", Form::Text, Need::Required, "The file with the SELECT, relative to this file."),
         field("key", Form::Texts, Need::Optional, "The job's grain: the columns that name a row."),
+        HISTORY_FIELD,
         OWNER,
         DESCRIPTION,
         SLO,
     ],
-    later: &[
-        later("history", "leave it out: the job's table holds its rows as they are now"),
-        later("retain", "leave it out: every row is kept; a WHERE with `watermark()` lets rows go"),
-    ],
+    later: &[later("retain", "leave it out: every row is kept; a WHERE with `watermark()` lets rows go")],
 };
 
 pub(crate) static SINK: Shape = Shape {

@@ -1,6 +1,6 @@
 //! What names may look like: pipelines, tables, streams.
 
-/// The longest name of a pipeline, source or job. They end in file names and consumer names.
+/// The longest name of a pipeline, source, job or column of a history. They end in file names and consumer names.
 const NAME_CHARS_MAX: usize = 64;
 
 /// The longest name of a stream that a NATS server takes.
@@ -14,6 +14,11 @@ pub(crate) fn table_problem(name: &str) -> Option<(String, &'static str)> {
     if name.eq_ignore_ascii_case(RESERVED) {
         return Some((format!("`{name}` is reserved"), "the engine's own tables lie in the schema `milepost`"));
     }
+    identifier_problem(name, "_", "use letters, digits and `_`, not starting with a digit")
+}
+
+/// Why a name is not that of a column that Milepost adds, with what would be right; none if it is.
+pub(crate) fn column_problem(name: &str) -> Option<(String, &'static str)> {
     identifier_problem(name, "_", "use letters, digits and `_`, not starting with a digit")
 }
 

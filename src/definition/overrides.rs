@@ -44,12 +44,19 @@ impl Pipeline {
     }
 
     /// Whether the clock can move, to be asked after the overrides: a broker's clock needs a source that comes from a
-    /// broker, and does not see rows with an event time, or rows to be added up, that come from files.
+    /// broker, and does not see rows with an event time, or rows to be added up, that come from files. A history needs a
+    /// clock that moves.
     pub fn check_clock(&self) -> Result<(), Diagnostics> {
-        if self.clock == Clock::EventTime {
-            return Ok(());
-        }
         let mut problems = Diagnostics::default();
+        if self.clock == Clock::EventTime {
+            let timed = self.sources.iter().any(|source| source.event_time.is_some());
+            for (name, history) in self.histories().filter(|_| !timed) {
+                let message = format!("the history of `{name}` has no time: the clock is that of the events");
+                let help = "name the column with the time of a source's events: `event_time: COLUMN`";
+                problems.push(Diagnostic::new(&self.text, history.span.clone(), message).with_help(help));
+            }
+            return problems.into_checked();
+        }
         let from_file = |source: &&Source| matches!(source.input, Input::Files(_));
         let timed =
             |source: &&Source| source.event_time.is_some() || !matches!(source.identity, Identity::Upsert { .. });
@@ -77,6 +84,7 @@ impl std::str::FromStr for Clock {
 #[cfg(test)]
 mod tests {
     use super::super::corpus::pipeline;
+    use super::super::pipeline::History;
     use super::*;
 
     #[test]
@@ -120,5 +128,19 @@ mod tests {
         assert_eq!(places, ["events", "lines"]);
         pipeline.override_clock("event_time").expect("the clock is there");
         assert_eq!(pipeline.check_clock(), Ok(()));
+    }
+
+    #[test]
+    fn a_history_is_refused_where_no_event_moves_the_clock() {
+        let mut pipeline = pipeline("");
+        let history = History { name: "lines_history".into(), span: 0..8, from: "a".to_owned(), to: "b".to_owned() };
+        pipeline.sources.iter_mut().last().expect("the pipeline has sources").history = Some(history);
+        assert_eq!(pipeline.check_clock(), Ok(()));
+        pipeline.override_clock("event_time").expect("the clock is there");
+        assert_eq!(pipeline.check_clock(), Ok(()));
+        pipeline.sources.iter_mut().for_each(|source| source.event_time = None);
+        let problems = pipeline.check_clock().err().unwrap_or_default();
+        let said: Vec<&str> = problems.0.iter().map(|problem| problem.message.as_str()).collect();
+        assert_eq!(said, ["the history of `lines` has no time: the clock is that of the events"]);
     }
 }

@@ -168,6 +168,39 @@ pub struct Source {
     pub event_time: Option<EventTime>,
     /// What happens to a row behind the source's watermark.
     pub late: Late,
+    /// Its history, if it has one; only an upsert source may.
+    pub history: Option<History>,
+}
+
+/// A further table: every version of the rows of a source or job, with the clocks between which it stood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// Its name in SQL: that of the source or job, and `_history`.
+    pub name: Arc<str>,
+    /// The span of the field in the pipeline file.
+    pub span: Range<usize>,
+    /// The column that says since when a version stands.
+    pub from: String,
+    /// The column that says until when it stood.
+    pub to: String,
+}
+
+impl History {
+    /// What is added to a table's name for that of its history.
+    pub(crate) const SUFFIX: &str = "_history";
+
+    /// What to do where the table has a column of that name itself.
+    pub(crate) const OTHER_NAMES: &str =
+        "give the columns of the history other names: `history: { from: known_from, to: known_to }`";
+}
+
+impl Pipeline {
+    /// Every history, with the name of the source or job that it is of.
+    pub fn histories(&self) -> impl Iterator<Item = (&Arc<str>, &History)> {
+        let sources = self.sources.iter().map(|source| (&source.name, source.history.as_ref()));
+        let jobs = self.jobs.iter().map(|job| (&job.name, job.history.as_ref()));
+        sources.chain(jobs).filter_map(|(name, history)| Some((name, history?)))
+    }
 }
 
 /// Where rows come from.
@@ -340,6 +373,8 @@ pub struct Job {
     pub sql: Arc<SourceText>,
     /// The job's grain, with the place of each column's name; empty where none is declared.
     pub key: Vec<(String, Range<usize>)>,
+    /// Its history, if it has one.
+    pub history: Option<History>,
 }
 
 /// Where a job's rows or changes go.

@@ -14,6 +14,7 @@ use crate::definition::pipeline::{Job, Pipeline};
 use crate::diagnostic::{Diagnostic, Diagnostics, suggest};
 
 use super::explain::diagnose;
+use super::history::{self, HistoryTable};
 use super::place::{find_word, first_code};
 use super::statement::{one_query, table_places};
 use super::system::{self, SYSTEM_SCHEMA, SystemTable};
@@ -53,19 +54,26 @@ pub async fn plan_jobs(pipeline: &Pipeline, sources: &TableSchemas) -> (Vec<Plan
     let context = session();
     let mut problems = Vec::new();
     let mut parsed = Vec::new();
-    let names: Vec<&str> =
-        sources.iter().map(|(name, _)| &**name).chain(pipeline.jobs.iter().map(|job| &*job.name)).collect();
+    let names: Vec<&str> = sources
+        .iter()
+        .map(|(name, _)| &**name)
+        .chain(pipeline.jobs.iter().map(|job| &*job.name))
+        .chain(pipeline.histories().map(|(_, history)| &*history.name))
+        .collect();
     if let Err(error) = system::register_schema(&context) {
         problems.extend(diagnose(&error, &pipeline.text));
     }
     for (name, schema) in sources {
         register(&context, name, schema, &mut problems, pipeline);
     }
+    for history in pipeline.sources.iter().filter_map(HistoryTable::of_source) {
+        register(&context, &history.name, &history.schema, &mut problems, pipeline);
+    }
     for table in SystemTable::ALL {
         register(&context, table.name(), &table.schema(), &mut problems, pipeline);
     }
     for (index, job) in pipeline.jobs.iter().enumerate() {
-        match parse(&context, job, &names) {
+        match parse(&context, pipeline, job, &names) {
             Ok((statement, reads)) => parsed.push((index, statement, reads)),
             Err(found) => problems.extend(found),
         }
@@ -76,9 +84,9 @@ pub async fn plan_jobs(pipeline: &Pipeline, sources: &TableSchemas) -> (Vec<Plan
     for position in order {
         let (index, statement, reads) = &parsed[position];
         let job = &pipeline.jobs[*index];
-        let ready = reads.iter().all(|name| {
-            sources.iter().any(|(source, _)| **source == **name)
-                || planned.iter().any(|done| *done.name == **name)
+        let ready = reads.iter().map(|name| history::origin(pipeline, name)).all(|name| {
+            sources.iter().any(|(source, _)| **source == *name)
+                || planned.iter().any(|done| *done.name == *name)
                 || SystemTable::ALL.iter().any(|table| table.name() == name)
         });
         if !ready {
@@ -87,6 +95,9 @@ pub async fn plan_jobs(pipeline: &Pipeline, sources: &TableSchemas) -> (Vec<Plan
         match plan_job(&context, pipeline, *index, statement.clone(), reads).await {
             Ok(done) => {
                 register(&context, &job.name, &done.schema, &mut problems, pipeline);
+                if let Some(history) = HistoryTable::of_job(job, &done.schema) {
+                    register(&context, &history.name, &history.schema, &mut problems, pipeline);
+                }
                 planned.push(done);
             }
             Err(found) => problems.extend(found),
@@ -108,7 +119,12 @@ fn register(
 }
 
 /// One query, and the tables that it names, all of them known.
-fn parse(context: &SessionContext, job: &Job, names: &[&str]) -> Result<(Statement, Vec<String>), Vec<Diagnostic>> {
+fn parse(
+    context: &SessionContext,
+    pipeline: &Pipeline,
+    job: &Job,
+    names: &[&str],
+) -> Result<(Statement, Vec<String>), Vec<Diagnostic>> {
     let statement = one_query(context, &job.sql)?;
     let references =
         context.state().resolve_table_references(&statement).map_err(|error| diagnose(&error, &job.sql))?;
@@ -126,7 +142,10 @@ fn parse(context: &SessionContext, job: &Job, names: &[&str]) -> Result<(Stateme
                 Err((format!("there is no schema `{schema}` in a job"), help))
             }
             None if names.contains(&table) => Ok(table),
-            None => Err((format!("no source or job is called `{table}`"), suggest(table, others()))),
+            None => {
+                let help = history::how_to_keep(pipeline, table).unwrap_or_else(|| suggest(table, others()));
+                Err((format!("no source or job is called `{table}`"), help))
+            }
         };
         match found {
             Ok(name) => {
@@ -163,8 +182,9 @@ fn in_order(pipeline: &Pipeline, parsed: &[(usize, Statement, Vec<String>)]) -> 
     let mut left: Vec<usize> = (0..parsed.len()).collect();
     loop {
         let waiting: BTreeSet<&str> = left.iter().map(|&position| &*pipeline.jobs[parsed[position].0].name).collect();
-        let (ready, rest): (Vec<usize>, Vec<usize>) =
-            left.iter().partition(|&&position| parsed[position].2.iter().all(|name| !waiting.contains(name.as_str())));
+        let (ready, rest): (Vec<usize>, Vec<usize>) = left.iter().partition(|&&position| {
+            parsed[position].2.iter().all(|name| !waiting.contains(history::origin(pipeline, name)))
+        });
         if ready.is_empty() {
             return (order, cycle(pipeline, parsed, &rest));
         }
@@ -178,17 +198,21 @@ fn cycle(pipeline: &Pipeline, parsed: &[(usize, Statement, Vec<String>)], rest: 
     let name = |position: usize| &*pipeline.jobs[parsed[position].0].name;
     let mut left: Vec<usize> = rest.to_vec();
     loop {
-        let read =
-            |position: usize| left.iter().any(|&other| parsed[other].2.iter().any(|read| read == name(position)));
+        let read = |position: usize| {
+            let reads = |other: &usize| &parsed[*other].2;
+            left.iter().flat_map(reads).any(|read| history::origin(pipeline, read) == name(position))
+        };
         let kept: Vec<usize> = left.iter().copied().filter(|&position| read(position)).collect();
         if kept.len() == left.len() {
             break;
         }
         left = kept;
     }
-    let job = &pipeline.jobs[parsed[*left.first()?].0];
+    let (job, _, reads) = &parsed[*left.first()?];
+    let job = &pipeline.jobs[*job];
     let names: Vec<&str> = left.iter().map(|&position| name(position)).collect();
     let message = match names.as_slice() {
+        [only] if !reads.iter().any(|read| read == only) => format!("job `{only}` reads its own history"),
         [only] => format!("job `{only}` reads itself"),
         _ => format!("jobs read each other in a circle: {}", listed(&names)),
     };
@@ -221,7 +245,8 @@ async fn plan_job(
     let schema: SchemaRef = Arc::new(arrow::datatypes::Schema::new(fields));
     let repeated = repeated_columns(job, &schema);
     let (key, missing) = key_columns(pipeline, job, &schema);
-    let problems: Vec<Diagnostic> = repeated.into_iter().chain(missing).collect();
+    let taken = history::column_problem(pipeline, job, &schema);
+    let problems: Vec<Diagnostic> = repeated.into_iter().chain(missing).chain(taken).collect();
     if !problems.is_empty() {
         return Err(problems);
     }

@@ -10,19 +10,19 @@ use datafusion::common::cast::as_boolean_array;
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::checkpoint::EpochRecord;
-use crate::circuit::{Circuit, ErrorRow, Intake, compile, positions};
+use crate::circuit::{Circuit, CompiledHistory, EpochTimes, ErrorRow, Intake, compile, positions};
 use crate::decode::arrow::{Origin, RejectedRow, row_message};
 use crate::decode::{Decoder, Format};
 use crate::definition::pipeline::{Identity, Late, Pipeline, SinkTarget};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::error::{Error, ErrorKind, Result};
-use crate::plan::{BatchTable, SystemTable, TableSchemas, plan_jobs, row_predicate};
+use crate::plan::{BatchTable, SystemTable, TableSchemas, histories, plan_jobs, row_predicate};
 use crate::sink::{KeyedChanges, Stamp};
 use crate::state::{Delta, GroupKey, Partition, Table};
 use crate::types::{DeadLetter, Epoch, Micros, RawMessage, RawRows, Rejection};
 
 use super::clock::{Heard, LateJudge, PipelineClock};
-use super::report::{JobReport, SourceCounts};
+use super::report::{HistoryReport, JobReport, SourceCounts};
 use super::sink_check::check_sinks;
 use super::system_tables::{FailedRow, Journal, LateRow};
 
@@ -32,6 +32,8 @@ pub struct Engine {
     circuit: Circuit,
     sources: Vec<SourceState>,
     tables: Vec<Table>,
+    /// In the order of the circuit.
+    histories: Vec<Table>,
     partitionings: Partitionings,
     ambiguous: Vec<BTreeSet<String>>,
     clock: PipelineClock,
@@ -98,7 +100,7 @@ pub async fn build_circuit(pipeline: &Pipeline) -> Result<Circuit, Diagnostics> 
     let own = SystemTable::among(planned.iter().flat_map(|job| &job.reads).map(String::as_str));
     let inputs: TableSchemas =
         sources.into_iter().chain(own.into_iter().map(|table| (Arc::from(table.name()), table.schema()))).collect();
-    match compile(&inputs, &planned, &|job| Arc::clone(&pipeline.jobs[job].sql)) {
+    match compile(&inputs, &planned, &histories(pipeline, &planned), &|job| Arc::clone(&pipeline.jobs[job].sql)) {
         Ok(circuit) => problems.into_result(Some(circuit)),
         Err(found) => {
             problems.extend(found);
@@ -140,6 +142,8 @@ impl Engine {
             });
         }
         let (tables, partitionings) = job_tables(&pipeline, &circuit).map_err(whole)?;
+        let history = |history: &CompiledHistory| Table::new(Arc::clone(&history.table.schema), Vec::new());
+        let histories = circuit.histories().iter().map(history).collect::<Result<_, _>>().map_err(whole)?;
         let own_inputs = SystemTable::among(circuit.jobs().iter().flat_map(|job| &job.reads).map(String::as_str));
         let clock = PipelineClock::new(pipeline.clock, pipeline.sources.iter().map(|source| source.event_time.clone()));
         Ok(Self {
@@ -147,6 +151,7 @@ impl Engine {
             circuit,
             sources,
             tables,
+            histories,
             partitionings,
             clock,
             journal: Journal::new(&pipeline.name),
@@ -194,7 +199,11 @@ impl Engine {
         for &table in &self.own_inputs {
             deltas.push(self.journal.delta(table, mark)?);
         }
-        let output = self.circuit.step(&deltas, record.watermark_us).map_err(engine_error)?;
+        let times = EpochTimes { clock: record.clock_us, watermark: record.watermark_us };
+        let output = self.circuit.step(&deltas, times).map_err(engine_error)?;
+        for (table, delta) in self.histories.iter_mut().zip(&output.histories) {
+            table.apply(delta).map_err(engine_error)?;
+        }
         self.note_errors(output.errors);
         let stamp = Stamp { epoch: record.epoch, clock: record.clock_us, watermark: record.watermark_us };
         let (changed, changes) = self.bring_up_to_date(&output.jobs, watched)?;
@@ -386,6 +395,16 @@ impl Engine {
         self.circuit.jobs().iter().enumerate().map(report).collect()
     }
 
+    /// How many rows each history has, in the order of the circuit.
+    pub fn history_reports(&self) -> Vec<HistoryReport> {
+        let named = self.circuit.histories().iter().zip(&self.histories);
+        let report = |(history, table): (&CompiledHistory, &Table)| HistoryReport {
+            history: history.table.name.to_string(),
+            rows: table.len() as u64,
+        };
+        named.map(report).collect()
+    }
+
     /// The rows of a job that stand under a key alone: what a change stream shows. `job` is a position in the circuit.
     pub fn publishable(&self, job: usize) -> Result<RecordBatch> {
         let table = self.tables.get(job).ok_or_else(|| Error::internal("no such job"))?;
@@ -416,7 +435,7 @@ impl Engine {
         keys.iter().map(partition).collect()
     }
 
-    /// Every table that `query` sees: jobs, upsert sources, and Milepost's own.
+    /// Every table that `query` sees: jobs, upsert sources, their histories, and Milepost's own.
     pub fn query_tables(&self) -> Result<Vec<BatchTable>> {
         let mut tables = Vec::new();
         for (job, table) in self.circuit.jobs().iter().zip(&self.tables) {
@@ -426,6 +445,9 @@ impl Engine {
             if let Some(table) = &source.table {
                 tables.push(batch_table(&definition.name, table)?);
             }
+        }
+        for (history, table) in self.circuit.histories().iter().zip(&self.histories) {
+            tables.push(batch_table(&history.table.name, table)?);
         }
         tables.extend(self.system_tables()?);
         Ok(tables)

@@ -49,6 +49,15 @@ pub struct JobReport {
     pub ambiguous_keys: u64,
 }
 
+/// A history in a report.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HistoryReport {
+    /// Its name.
+    pub history: String,
+    /// Versions in its table.
+    pub rows: u64,
+}
+
 /// Everything that `status` shows.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StatusReport {
@@ -68,6 +77,9 @@ pub struct StatusReport {
     pub sources: Vec<SourceReport>,
     /// In the order of dependence.
     pub jobs: Vec<JobReport>,
+    /// Of sources, then of jobs.
+    #[serde(default)]
+    pub histories: Vec<HistoryReport>,
 }
 
 impl StatusReport {

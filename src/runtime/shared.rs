@@ -12,7 +12,7 @@ use crate::plan::{Unseen, UnseenTable, run_query};
 use crate::sink::Stamp;
 
 use super::engine::Engine;
-use super::report::{JobReport, SourceReport, StatusReport};
+use super::report::{HistoryReport, JobReport, SourceReport, StatusReport};
 use super::socket::{Reply, Request, Responder};
 
 /// What the loop and the socket share.
@@ -38,14 +38,15 @@ impl Shared {
     }
 
     pub(super) fn status(&self, running: bool) -> StatusReport {
-        let (stamp, jobs) = {
+        let (stamp, tables) = {
             let engine = self.lock();
-            (engine.stamp(), engine.job_reports())
+            (engine.stamp(), (engine.job_reports(), engine.history_reports()))
         };
-        self.report(stamp, jobs, running)
+        self.report(stamp, tables, running)
     }
 
-    pub(super) fn report(&self, stamp: Stamp, jobs: Vec<JobReport>, running: bool) -> StatusReport {
+    fn report(&self, stamp: Stamp, tables: (Vec<JobReport>, Vec<HistoryReport>), running: bool) -> StatusReport {
+        let (jobs, histories) = tables;
         StatusReport {
             pipeline: self.pipeline.clone(),
             running,
@@ -55,6 +56,7 @@ impl Shared {
             watermark_us: stamp.watermark,
             sources: self.positions.lock().unwrap_or_else(PoisonError::into_inner).clone(),
             jobs,
+            histories,
         }
     }
 }
@@ -64,8 +66,10 @@ impl Responder for Shared {
         async move {
             match request {
                 Request::Status => {
-                    let (stamp, jobs) = self.off_loop(|engine| Ok((engine.stamp(), engine.job_reports()))).await?;
-                    Ok(Reply::Status(self.report(stamp, jobs, true)))
+                    let (stamp, tables) = self
+                        .off_loop(|engine| Ok((engine.stamp(), (engine.job_reports(), engine.history_reports()))))
+                        .await?;
+                    Ok(Reply::Status(self.report(stamp, tables, true)))
                 }
                 Request::Query(sql) => {
                     let (tables, unseen, watermark) = self

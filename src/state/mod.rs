@@ -12,7 +12,7 @@ mod table;
 
 pub use arrangement::{Arrangement, Match, NullKeys, RowId};
 pub use delta::Delta;
-pub(crate) use delta::{relabel, take_rows, with_rows};
+pub(crate) use delta::{relabel, row_bytes, row_converter, take_rows, with_rows};
 pub use grouping::GroupKey;
 pub use hash::hash_rows;
 pub(crate) use hash::normalise_zero;

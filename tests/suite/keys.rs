@@ -20,7 +20,7 @@ async fn circuit() -> Circuit {
     let mut pipeline = pipeline(&jobs);
     pipeline.jobs[0].key = vec![("key".to_owned(), 0..0), ("line".to_owned(), 0..0)];
     let planned = compile_jobs(&pipeline, &tables()).await.expect("the jobs can be planned");
-    compile(&tables(), &planned, &|job| Arc::clone(&pipeline.jobs[job].sql)).expect("the jobs can be compiled")
+    compile(&tables(), &planned, &[], &|job| Arc::clone(&pipeline.jobs[job].sql)).expect("the jobs can be compiled")
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ mod error_rows;
 mod files;
 mod intake;
 mod growth;
+mod history;
 mod inventory;
 mod keys;
 mod late;

@@ -107,6 +107,7 @@ pub(crate) fn pipeline(jobs: &[(String, String)]) -> Pipeline {
         slo: None,
         sql: Arc::new(SourceText { path: PathBuf::from(format!("{name}.sql")), text: sql.clone() }),
         key: Vec::new(),
+        history: None,
     };
     Pipeline {
         nats: NatsSettings::default(),
@@ -138,7 +139,7 @@ pub(crate) async fn compiled(jobs: &[(String, String)], sources: &TableSchemas) 
             .collect()
     };
     let planned = compile_jobs(&pipeline, sources).await.map_err(render)?;
-    compile(sources, &planned, &|job| Arc::clone(&pipeline.jobs[job].sql)).map_err(render)
+    compile(sources, &planned, &[], &|job| Arc::clone(&pipeline.jobs[job].sql)).map_err(render)
 }
 
 /// The rows of batches as sorted lines of text.

@@ -36,7 +36,7 @@ pub(crate) async fn said(name: &str, sql: &str) -> String {
     let pipeline = pipeline(&[(name.to_owned(), sql.to_owned())]);
     let sources = tables();
     let compiled: Result<(), Diagnostics> = match compile_jobs(&pipeline, &sources).await {
-        Ok(planned) => compile(&sources, &planned, &|job| Arc::clone(&pipeline.jobs[job].sql)).map(|_| ()),
+        Ok(planned) => compile(&sources, &planned, &[], &|job| Arc::clone(&pipeline.jobs[job].sql)).map(|_| ()),
         Err(problems) => Err(problems),
     };
     compiled.err().map(|problems| problems.render(false)).unwrap_or_default()

@@ -1,6 +1,7 @@
 //! From the pipeline file as written to a [`Pipeline`] that can't be wrong: every check that needs no SQL planner, and
 //! all problems in one run. Pure: files come in through a function.
 
+mod history;
 mod nats;
 mod sink;
 mod source;
@@ -116,14 +117,16 @@ impl<'a> Compiler<'a> {
         None
     }
 
-    /// Sources and jobs are tables of one schema, in which case does not count.
+    /// Sources, jobs and their histories are tables of one schema, in which case does not count.
     fn table_names(&mut self) {
         let file = self.file;
+        let histories = history::names(file);
         let sources = file.sources.iter().map(|source| (&source.name, &source.span, "a source"));
         let jobs = file.jobs.iter().map(|job| (&job.name, &job.span, "a job"));
+        let histories = histories.iter().map(|(name, span)| (name, span, "a history"));
         let mut seen: HashMap<String, (&String, &Range<usize>, &str)> = HashMap::new();
-        for (name, span, what) in sources.chain(jobs) {
-            if let Some((message, help)) = name::table_problem(name) {
+        for (name, span, what) in sources.chain(jobs).chain(histories) {
+            if let Some((message, help)) = name::table_problem(name).filter(|_| what != "a history") {
                 self.report().problem(span, message, help);
                 continue;
             }
@@ -136,6 +139,10 @@ impl<'a> Compiler<'a> {
                 true => format!("`{name}` is the name of {other_what} already"),
                 false => format!("`{name}` differs from `{other}`, the name of {other_what}, only in case"),
             };
+            let message = match what {
+                "a history" => format!("the name of the history is not free: {message}"),
+                _ => message,
+            };
             let help = format!("`{other}` stands on line {line}; SQL could not tell them apart, so rename one");
             self.report().problem(span, message, help);
         }
@@ -144,6 +151,7 @@ impl<'a> Compiler<'a> {
     fn job(&mut self, job: &Named<JobFile>) -> Option<Job> {
         let sql = job.value.sql.as_ref().and_then(|sql| self.sql(sql));
         let key = job.value.key.as_ref().map(|key| key.value.as_slice()).unwrap_or_default();
+        let history = self.job_history(job);
         Some(Job {
             name: job.name.as_str().into(),
             span: job.span.clone(),
@@ -152,6 +160,7 @@ impl<'a> Compiler<'a> {
             slo: job.value.about.slo.clone(),
             sql: sql?,
             key: key.iter().map(|column| (column.value.value.clone(), column.span.clone())).collect(),
+            history: history?,
         })
     }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use url::Url;
 
-use super::{Compiler, duration};
+use super::{Compiler, duration, history};
 use crate::definition::fields::Named;
 use crate::definition::file::{JobFile, ParquetFile, SinkFile, StreamSinkFile};
 use crate::definition::pipeline::{Sink, SinkTarget, TablePlace};
@@ -35,11 +35,18 @@ impl Compiler<'_> {
         let jobs = &self.file.jobs;
         let shown = shorten(&word.value.written);
         let Some(index) = jobs.iter().position(|job| job.name == word.value.value) else {
-            let help = match self.file.sources.iter().any(|source| source.name == word.value.value) {
-                true => {
-                    "it is a source; a sink publishes a job, if need be one that selects all of the source".to_owned()
+            let is_source = self.file.sources.iter().any(|source| source.name == word.value.value);
+            let is_history = history::names(self.file).iter().any(|(name, _)| *name == word.value.value);
+            let of = match (is_source, is_history) {
+                (true, _) => Some("source"),
+                (false, true) => Some("history"),
+                (false, false) => None,
+            };
+            let help = match of {
+                Some(of) => {
+                    format!("it is a {of}; a sink publishes a job, if need be one that selects all of the {of}")
                 }
-                false => suggest(&word.value.written, jobs.iter().map(|job| job.name.as_str())),
+                None => suggest(&word.value.written, jobs.iter().map(|job| job.name.as_str())),
             };
             self.report().problem(&word.span, format!("there is no job `{shown}`"), help);
             return None;

@@ -26,6 +26,7 @@ impl Compiler<'_> {
         let columns =
             contract.as_ref().map(|contract| (self.identity(file, contract), self.event_time(file, contract)));
         self.late(file);
+        let history = self.source_history(source, contract.as_deref());
         if let (Some(watch), Some(_)) = (&file.watch, &file.jetstream) {
             self.report().problem(
                 &watch.span,
@@ -45,6 +46,7 @@ impl Compiler<'_> {
             identity: identity?,
             event_time: event_time?,
             late: file.late.as_ref().map(|late| late.value).unwrap_or_default(),
+            history: history?,
         })
     }
 

@@ -1,0 +1,1 @@
+SELECT id, at AS opened_at FROM rows

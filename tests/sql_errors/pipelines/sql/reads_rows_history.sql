@@ -1,0 +1,1 @@
+SELECT r.id FROM rows_history AS r
