@@ -10,12 +10,11 @@ use arrow::array::{ArrayRef, UInt32Array};
 use arrow::compute::take;
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
-use arrow::row::{RowConverter, SortField};
+use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::error::{DataFusionError, Result};
-use hashbrown::HashTable;
 use std::hash::BuildHasher;
 
-use crate::state::{Delta, normalise_zero, with_rows};
+use crate::state::{Delta, KeyIndex, Match, normalise_zero, with_rows};
 
 use super::expression::row_text;
 use super::{ErrorRow, Held, Keeps, Operator, StepContext};
@@ -79,7 +78,7 @@ struct Shown {
 /// Group keys as bytes, with how many rows each group has.
 struct Groups {
     converter: RowConverter,
-    index: HashTable<u32>,
+    index: KeyIndex,
     keys: Vec<Box<[u8]>>,
     rows: Vec<i64>,
     free: Vec<u32>,
@@ -102,7 +101,7 @@ impl Aggregate {
         };
         let groups = Groups {
             converter: RowConverter::new(fields(0..keys))?,
-            index: HashTable::new(),
+            index: KeyIndex::default(),
             keys: Vec::new(),
             rows: Vec::new(),
             free: Vec::new(),
@@ -250,7 +249,9 @@ impl Operator for Aggregate {
         let keys: usize = self.groups.keys.iter().map(|key| key.len() + 32).sum();
         Held {
             rows: self.groups.keys.len() - self.groups.free.len(),
-            bytes: keys + self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum::<usize>(),
+            bytes: keys
+                + self.groups.index.bytes()
+                + self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum::<usize>(),
         }
     }
 
@@ -277,13 +278,33 @@ impl Groups {
         }
         let keys: Vec<ArrayRef> = keys.iter().map(normalise_zero).collect();
         let encoded = self.converter.convert_columns(&keys)?;
-        encoded.iter().map(|row| self.group_of(row.data())).collect()
+        let known = self.known(&encoded);
+        encoded.iter().zip(known).map(|(row, known)| known.map_or_else(|| self.group_of(row.data()), Ok)).collect()
+    }
+
+    /// The group of each key that has one. What the look-ups read is read for all of them at once, so that none waits for
+    /// another.
+    fn known(&self, keys: &Rows) -> Vec<Option<u32>> {
+        let mut found = Vec::with_capacity(keys.num_rows());
+        self.index.find(keys.iter().map(|key| Some(self.hasher.hash_one(key.data()))), &mut found);
+        let held = |found: &Match| &*self.keys[place(found.stored)];
+        let lengths = found.iter().fold(0, |read, found| read ^ held(found).len());
+        let bytes = found.iter().fold(0, |read, found| read ^ held(found).last().copied().unwrap_or(0));
+        std::hint::black_box((lengths, bytes));
+        let mut known = vec![None; keys.num_rows()];
+        for found in &found {
+            let row = found.probe as usize;
+            if *held(found) == *keys.row(row).data() {
+                known[row] = u32::try_from(found.stored).ok();
+            }
+        }
+        known
     }
 
     fn group_of(&mut self, key: &[u8]) -> Result<u32> {
         let hash = self.hasher.hash_one(key);
-        let known = self.index.find(hash, |&group| *self.keys[group as usize] == *key);
-        if let Some(&group) = known {
+        let known = self.index.newest(hash, hash, |group| *self.keys[place(group)] == *key);
+        if let Some(group) = known.and_then(|group| u32::try_from(group).ok()) {
             return Ok(group);
         }
         let group = match self.free.pop() {
@@ -298,22 +319,23 @@ impl Groups {
                     .map_err(|_| DataFusionError::ResourcesExhausted("more than 2^32 groups".to_owned()))?
             }
         };
-        let (keys, hasher) = (&self.keys, &self.hasher);
-        self.index.insert_unique(hash, group, |&group| hasher.hash_one(&*keys[group as usize]));
+        self.index.extend(&[(hash, u64::from(group))], &|_| hash);
         Ok(group)
     }
 
     fn release(&mut self, group: u32) {
         let key = std::mem::take(&mut self.keys[group as usize]);
         let hash = self.hasher.hash_one(&*key);
-        if let Ok(entry) = self.index.find_entry(hash, |&held| held == group) {
-            entry.remove();
-            self.free.push(group);
-        }
+        self.index.remove(hash, u64::from(group), hash);
+        self.free.push(group);
     }
 
     fn columns(&self, groups: &[u32]) -> Result<Vec<ArrayRef>> {
         let parser = self.converter.parser();
         Ok(self.converter.convert_rows(groups.iter().map(|&group| parser.parse(&self.keys[group as usize])))?)
     }
+}
+
+fn place(group: u64) -> usize {
+    usize::try_from(group).expect("a group is in memory")
 }

@@ -18,6 +18,7 @@ use crate::plan::{
 };
 use crate::state::{Delta, with_rows};
 
+use super::arranged::{Request, Use, settle};
 use super::expression::{Compiled, row_schema};
 use super::history::History;
 use super::key::WholeKeys;
@@ -87,8 +88,14 @@ pub fn compile(
     histories: &[HistoryTable],
     files: &dyn Fn(usize) -> Arc<SourceText>,
 ) -> Result<Circuit, Diagnostics> {
-    let mut compiler =
-        Compiler { nodes: Vec::new(), known: HashMap::new(), tables: Vec::new(), job: None, recomputed: Vec::new() };
+    let mut compiler = Compiler {
+        nodes: Vec::new(),
+        known: HashMap::new(),
+        requests: Vec::new(),
+        tables: Vec::new(),
+        job: None,
+        recomputed: Vec::new(),
+    };
     let mut compiled_histories = Vec::new();
     let mut source_nodes = Vec::new();
     for (name, schema) in sources {
@@ -96,7 +103,9 @@ pub fn compile(
         let node = compiler.nodes.len();
         compiler.nodes.push(Node {
             operator: None,
+            arrangement: None,
             inputs: Vec::new(),
+            uses: Vec::new(),
             jobs: Vec::new(),
             empty: Delta::empty(&schema),
             label: format!("source {name}"),
@@ -131,14 +140,7 @@ pub fn compile(
     if !problems.is_empty() {
         return Err(Diagnostics(problems));
     }
-    Ok(Circuit {
-        nodes: compiler.nodes,
-        sources: source_nodes,
-        jobs: compiled,
-        histories: compiled_histories,
-        started: false,
-        times: EpochTimes::default(),
-    })
+    Ok(compiler.finish(source_nodes, compiled, compiled_histories))
 }
 
 fn unsupported(error: &DataFusionError, file: &Arc<SourceText>) -> Diagnostic {
@@ -156,6 +158,7 @@ fn unsupported(error: &DataFusionError, file: &Arc<SourceText>) -> Diagnostic {
 pub(super) struct Compiler {
     nodes: Vec<Node>,
     known: HashMap<NodeIdentity, usize>,
+    requests: Vec<Request>,
     tables: Vec<(Arc<str>, usize)>,
     job: Option<usize>,
     /// Why groups of the job are computed anew.
@@ -231,7 +234,9 @@ impl Compiler {
             let operator = History::new(table.content, Arc::clone(&table.schema), format!("every version of {of}"))?;
             self.nodes.push(Node {
                 operator: Some(Box::new(operator)),
+                arrangement: None,
                 inputs: vec![node],
+                uses: Vec::new(),
                 jobs: Vec::new(),
                 empty: Delta::empty(&table.schema),
                 label: String::new(),
@@ -243,11 +248,49 @@ impl Compiler {
         Ok(compiled)
     }
 
+    /// The circuit of all nodes.
+    fn finish(
+        mut self,
+        sources: Vec<usize>,
+        mut jobs: Vec<CompiledJob>,
+        mut histories: Vec<CompiledHistory>,
+    ) -> Circuit {
+        let results = jobs.iter().map(|job| job.node).collect();
+        let (arrangements, renumbered) = settle(&mut self.nodes, &self.requests, &results);
+        for job in &mut jobs {
+            job.node = renumbered[job.node];
+        }
+        for history in &mut histories {
+            history.node = renumbered[history.node];
+        }
+        let sources = sources.into_iter().map(|source| renumbered[source]).collect();
+        let times = EpochTimes::default();
+        Circuit { nodes: self.nodes, arrangements, sources, jobs, histories, started: false, times }
+    }
+
+    /// Asks for the rows of an input by a key; for the `uses` of [`Compiler::push_looking_up`].
+    pub(super) fn arranged(&mut self, request: Request) -> Use {
+        self.requests.push(request);
+        Request::name(self.requests.len() - 1)
+    }
+
     /// Appends a node, or finds the one that is the same.
     pub(super) fn push(
         &mut self,
         operator: Box<dyn Operator>,
         inputs: Vec<usize>,
+        schema: &SchemaRef,
+        recipe: Recipe,
+    ) -> usize {
+        self.push_looking_up(operator, inputs, Vec::new(), schema, recipe)
+    }
+
+    /// The same for an operator that looks up rows of its inputs.
+    pub(super) fn push_looking_up(
+        &mut self,
+        operator: Box<dyn Operator>,
+        inputs: Vec<usize>,
+        uses: Vec<Use>,
         schema: &SchemaRef,
         recipe: Recipe,
     ) -> usize {
@@ -261,7 +304,9 @@ impl Compiler {
         }
         self.nodes.push(Node {
             operator: Some(operator),
+            arrangement: None,
             inputs: identity.1.clone(),
+            uses,
             jobs: self.job.into_iter().collect(),
             empty: Delta::empty(schema),
             label: String::new(),

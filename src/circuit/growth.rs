@@ -46,6 +46,12 @@ impl Circuit {
                 |table: &str| BTreeSet::from([format!("rows of {}", table.rsplit(' ').next().unwrap_or(table))]);
             let own = match (other, &node.operator) {
                 (Some(other), _) => rows_of(other),
+                (None, None) if node.arrangement.is_some() => {
+                    let rows: BTreeSet<String> =
+                        node.inputs.iter().filter_map(|input| shows.get(input)).flatten().cloned().collect();
+                    growth.extend(rows.iter().cloned());
+                    rows
+                }
                 (None, None) => rows_of(&node.label),
                 (None, Some(operator)) => {
                     let inputs: BTreeSet<String> =
@@ -89,7 +95,7 @@ impl Circuit {
             };
             let own = other.is_none();
             if parts.insert(id, other).is_none() && own {
-                open.extend(self.nodes.get(id).into_iter().flat_map(|node| node.inputs.iter().copied()));
+                open.extend(self.nodes.get(id).into_iter().flat_map(|node| self.reads(node)));
             }
         }
         parts

@@ -74,8 +74,8 @@ impl History {
         Ok(Self {
             content,
             contents: row_converter(&held.project(&(0..content).collect::<Vec<_>>())?)?,
-            open: arrangement()?,
-            closed: arrangement()?,
+            open: arrangement(),
+            closed: arrangement(),
             clock: None,
             schema,
             text,
@@ -118,7 +118,7 @@ impl History {
             return Err(DataFusionError::Internal("a row goes that a history does not hold".to_owned()));
         }
         let gone = stored(&self.open, &taken, -1)?;
-        let since = since(gone.batch())?;
+        let since = since(gone.batch().columns())?;
         let stood: BooleanArray = (0..since.len()).map(|row| Some(instant(&since, row) != self.clock)).collect();
         let closed = stored(&self.open, &taken, 1)?.filter(&stood)?;
         Ok([gone, closed])
@@ -147,7 +147,7 @@ impl History {
     ) -> Result<(Vec<Taken>, Vec<i64>)> {
         let matches = versions.probe(&self.content_of(rows), rows.num_rows())?;
         let ids: Vec<RowId> = matches.iter().map(|found| found.stored).collect();
-        let since = times(&versions.gather_column(self.schema.fields().len() - 2, &ids)?)?;
+        let since = since(&versions.gather_columns(&[self.schema.fields().len() - 2], &ids)?)?;
         let mut order: Vec<usize> = (0..matches.len()).collect();
         order.sort_by(|&one, &other| {
             let probe = |at: usize| matches.get(at).map(|found| found.probe);
@@ -167,9 +167,7 @@ impl History {
 
     /// Versions with the instant until which they stood.
     fn until(&self, versions: &Delta, instant: Option<Micros>) -> Result<Delta> {
-        let columns = versions.batch().columns().iter().cloned();
-        let columns = columns.chain([instants(instant, versions.len())]).collect();
-        Ok(Delta::new(with_rows(&self.schema, columns, versions.len())?, versions.weights().to_vec()))
+        versions.widened(&self.schema, vec![instants(instant, versions.len())])
     }
 }
 
@@ -180,7 +178,7 @@ impl Operator for History {
         };
         if context.clock != self.clock {
             self.clock = context.clock;
-            self.closed = Arrangement::new(Arc::clone(self.open.schema()), self.open.key().to_vec(), NullKeys::Equal)?;
+            self.closed = Arrangement::new(Arc::clone(self.open.schema()), self.open.key().to_vec(), NullKeys::Equal);
         }
         let (coming, going): (Vec<Change>, Vec<Change>) =
             self.changes(input)?.into_iter().partition(|change| change.copies > 0);
@@ -193,8 +191,8 @@ impl Operator for History {
         let [opened, unclosed] = self.opening(&rows(&coming)?, &copies(&coming))?;
         let open = Delta::concat(self.open.schema(), &[opened, gone])?;
         let closed = Delta::concat(self.open.schema(), &[closed, unclosed])?;
-        self.open.apply(&open, None)?;
-        self.closed.apply(&closed, None)?;
+        self.open.apply(&open)?;
+        self.closed.apply(&closed)?;
         Delta::concat(&self.schema, &[self.until(&open, None)?, self.until(&closed, self.clock)?])?.consolidate()
     }
 
@@ -223,16 +221,10 @@ fn instants(instant: Option<Micros>, rows: usize) -> ArrayRef {
 }
 
 /// Since when versions stand: their last column.
-fn since(versions: &RecordBatch) -> Result<TimestampMicrosecondArray> {
-    versions.columns().last().map_or_else(|| Err(no_times()), times)
-}
-
-fn times(column: &ArrayRef) -> Result<TimestampMicrosecondArray> {
-    column.as_any().downcast_ref::<TimestampMicrosecondArray>().cloned().ok_or_else(no_times)
-}
-
-fn no_times() -> DataFusionError {
-    DataFusionError::Internal("the times of a history are not in microseconds".to_owned())
+fn since(columns: &[ArrayRef]) -> Result<TimestampMicrosecondArray> {
+    let times = columns.last().and_then(|column| column.as_any().downcast_ref::<TimestampMicrosecondArray>());
+    let no_times = || DataFusionError::Internal("the times of a history are not in microseconds".to_owned());
+    times.cloned().ok_or_else(no_times)
 }
 
 fn instant(times: &TimestampMicrosecondArray, row: usize) -> Option<Micros> {

@@ -98,6 +98,14 @@ impl Intake {
         }
     }
 
+    /// The rows of an upsert source's table; none for a source that is no table by itself.
+    pub fn table(&self) -> Result<Option<Vec<RecordBatch>>> {
+        match &self.state {
+            State::Append | State::Unique { .. } => Ok(None),
+            State::Upsert(upsert) => upsert.rows().map(Some),
+        }
+    }
+
     /// Takes accepted rows into the table: admitted ones, less those that came late; returns how it changes.
     pub fn accept(&mut self, rows: &RecordBatch) -> Result<Delta> {
         match &mut self.state {
@@ -109,9 +117,13 @@ impl Intake {
 
 fn admit_unique(rows: &RecordBatch, keys: &Rows, contents: &Rows, seen: &mut HashMap<Mark, Mark>) -> Result<Admitted> {
     let (mut fresh, mut duplicates, mut conflicts) = (Vec::new(), Vec::new(), Vec::new());
-    for row in 0..rows.num_rows() {
-        let content = mark(contents.row(row).data());
-        match seen.entry(mark(keys.row(row).data())) {
+    let marks: Vec<(Mark, Mark)> =
+        keys.iter().zip(contents.iter()).map(|(key, content)| (mark(key.data()), mark(content.data()))).collect();
+    seen.reserve(marks.len());
+    // Looks that change nothing don't wait for each other: memory answers many of them together.
+    std::hint::black_box(marks.iter().filter(|(key, _)| seen.contains_key(key)).count());
+    for (row, (key, content)) in marks.into_iter().enumerate() {
+        match seen.entry(key) {
             hashbrown::hash_map::Entry::Vacant(place) => {
                 place.insert(content);
                 fresh.push(u32::try_from(row).map_err(|_| too_many_rows())?);

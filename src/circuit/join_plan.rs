@@ -8,11 +8,12 @@ use datafusion::logical_expr::logical_plan::Join as JoinPlan;
 use datafusion::logical_expr::{Expr, ExprFunctionExt, LogicalPlan, lit};
 
 use crate::plan::Refusal;
-use crate::state::{Arrangement, NullKeys};
+use crate::state::NullKeys;
 
+use super::arranged::{Request, Wanted};
 use super::compile::{Compiler, Input, Problem, column_index, mentions_watermark, refuse_expression};
 use super::expression::{Compiled, row_schema};
-use super::join::{Join, Side};
+use super::join::{Counts, Join, Own, Side};
 use super::recipe::Recipe;
 
 type Built<T> = Result<T, Problem>;
@@ -73,14 +74,19 @@ fn push(
     let nodes = sides.iter().map(|side| side.input.node).collect();
     let keys: Vec<_> = sides.iter().map(|side| (side.key.clone(), side.width)).collect();
     let recipe = Recipe::new(format!("{kind} join {keys:?} {nulls:?} {}", condition.is_some())).with(&condition);
-    let arrange = |side: Keyed| -> Built<Side> {
-        Ok(Side { rows: Arrangement::new(row_schema(&side.input.schema), side.key, nulls)?, width: side.width })
-    };
     let [left, right] = sides;
-    let sides = [arrange(left)?, arrange(right)?];
+    let arrange = |side: Keyed, shows: Own, compiler: &mut Compiler| {
+        let Keyed { input, key, width } = side;
+        let wanted = if shows == Own::Never { Wanted::Values } else { Wanted::Rows };
+        let rows = compiler.arranged(Request { node: input.node, key: key.clone(), nulls, wanted });
+        Side { rows, key, width, shows, counts: Counts::default() }
+    };
+    let [shows_left, shows_right] = Own::of(kind);
+    let sides = [arrange(left, shows_left, compiler), arrange(right, shows_right, compiler)];
+    let uses = sides.iter().map(|side| side.rows).collect();
     let schema = row_schema(schema);
-    let operator = Join::new(kind, sides, condition, row_schema(pairs), Arc::clone(&schema), text);
-    Ok(compiler.push(Box::new(operator), nodes, &schema, recipe))
+    let operator = Join::new(kind, sides, nulls, condition, row_schema(pairs), Arc::clone(&schema), text);
+    Ok(compiler.push_looking_up(Box::new(operator), nodes, uses, &schema, recipe))
 }
 
 /// Every row of one input beside every row of the other, whose columns come second.

@@ -68,12 +68,18 @@ impl Operator for Map {
             }
             Output::Append(expressions) => {
                 let (kept, values) = evaluate_all(expressions, &passed, context)?;
-                let columns = kept.batch().columns().iter().cloned().chain(values).collect();
-                with_columns(&self.schema, columns, &kept)?
+                kept.widened(&self.schema, values)?
             }
             Output::Constant(_) => Delta::empty(&self.schema),
         };
         result.consolidate()
+    }
+
+    fn columns_shown(&self) -> Option<&[usize]> {
+        match &self.output {
+            Output::Columns(columns) if self.predicate.is_none() => Some(columns),
+            _ => None,
+        }
     }
 
     fn describe(&self) -> String {

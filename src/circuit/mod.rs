@@ -6,6 +6,7 @@
 
 mod aggregate;
 mod aggregate_plan;
+mod arranged;
 mod columns;
 mod compile;
 mod distinct;
@@ -38,6 +39,7 @@ use crate::plan::plain_literals;
 use crate::state::Delta;
 use crate::types::Micros;
 
+use arranged::{Arrangements, Use};
 pub use compile::{CompiledHistory, CompiledJob, compile};
 pub(crate) use growth::Keeps;
 pub use intake::{Admitted, Intake, positions};
@@ -46,6 +48,11 @@ pub use intake::{Admitted, Intake, positions};
 pub(crate) trait Operator: Send {
     /// The change of the output that follows from the changes of the inputs.
     fn step(&mut self, inputs: &[&Delta], context: &mut StepContext) -> Result<Delta>;
+
+    /// Which columns of its one input it shows, if it does nothing else.
+    fn columns_shown(&self) -> Option<&[usize]> {
+        None
+    }
 
     /// Whether the watermark alone can change the output.
     fn follows_watermark(&self) -> bool {
@@ -68,7 +75,9 @@ pub(crate) trait Operator: Send {
 
 /// What an operator may know beside its inputs.
 #[derive(Debug)]
-pub(crate) struct StepContext {
+pub(crate) struct StepContext<'a> {
+    /// What the operators look up, as it was before the step.
+    pub(crate) arrangements: &'a Arrangements,
     /// Whether this is the circuit's first step: what does not depend on any row appears now.
     pub(crate) first: bool,
     /// The clock of this epoch; never lower than the one before.
@@ -146,9 +155,15 @@ pub struct NodeDescription {
     pub held: Held,
 }
 
+/// A source, an operator, or an arrangement of another node's rows.
 struct Node {
     operator: Option<Box<dyn Operator>>,
+    /// Of an arrangement its position among them.
+    arrangement: Option<usize>,
+    /// The nodes whose changes it takes.
     inputs: Vec<usize>,
+    /// What it looks up.
+    uses: Vec<Use>,
     jobs: Vec<usize>,
     empty: Delta,
     label: String,
@@ -157,6 +172,7 @@ struct Node {
 /// All jobs of a pipeline as one graph of operators, in topological order.
 pub struct Circuit {
     nodes: Vec<Node>,
+    arrangements: Arrangements,
     sources: Vec<usize>,
     jobs: Vec<CompiledJob>,
     histories: Vec<CompiledHistory>,
@@ -189,6 +205,7 @@ impl Circuit {
         let clock = times.clock.max(before.clock);
         let watermark = times.watermark.max(before.watermark);
         let mut context = StepContext {
+            arrangements: &self.arrangements,
             first: !self.started,
             clock,
             watermark_before: before.watermark,
@@ -196,41 +213,20 @@ impl Circuit {
             errors: Vec::new(),
         };
         let mut deltas: Vec<Delta> = Vec::with_capacity(self.nodes.len());
-        for position in 0..self.nodes.len() {
-            let delta = self.step_node(position, sources, &deltas, &mut context)?;
+        for (position, node) in self.nodes.iter_mut().enumerate() {
+            let delta = match self.sources.iter().position(|&source| source == position) {
+                Some(source) => sources.get(source).unwrap_or(&node.empty).clone(),
+                None => node.step(&deltas, &mut context)?,
+            };
             deltas.push(delta);
         }
+        let errors = context.errors;
+        self.arrangements.apply(&deltas)?;
         self.started = true;
         self.times = EpochTimes { clock, watermark };
         let jobs = self.jobs.iter().map(|job| deltas[job.node].clone().consolidate()).collect::<Result<_>>()?;
         let histories = self.histories.iter().map(|history| deltas[history.node].clone()).collect();
-        Ok(StepOutput { jobs, histories, errors: consolidate_errors(context.errors) })
-    }
-
-    fn step_node(
-        &mut self,
-        position: usize,
-        sources: &[Delta],
-        deltas: &[Delta],
-        context: &mut StepContext,
-    ) -> Result<Delta> {
-        if let Some(source) = self.sources.iter().position(|&node| node == position) {
-            return Ok(sources.get(source).cloned().unwrap_or_else(|| self.nodes[position].empty.clone()));
-        }
-        let node = &mut self.nodes[position];
-        let Some(operator) = node.operator.as_mut() else { return Ok(node.empty.clone()) };
-        let inputs: Vec<&Delta> = node.inputs.iter().map(|&input| &deltas[input]).collect();
-        let ticked = operator.follows_watermark() && context.watermark != context.watermark_before;
-        if !context.first && !ticked && inputs.iter().all(|input| input.is_empty()) {
-            return Ok(node.empty.clone());
-        }
-        let known = context.errors.len();
-        let delta = operator.step(&inputs, context)?;
-        let found = context.errors.split_off(known);
-        for &job in &node.jobs {
-            context.errors.extend(found.iter().map(|error| ErrorRow { job, ..error.clone() }));
-        }
-        Ok(delta)
+        Ok(StepOutput { jobs, histories, errors: consolidate_errors(errors) })
     }
 
     /// The jobs in the order of [`StepOutput::jobs`].
@@ -252,15 +248,48 @@ impl Circuit {
     pub fn describe(&self) -> Vec<NodeDescription> {
         let describe = |(id, node): (usize, &Node)| NodeDescription {
             id,
-            inputs: node.inputs.clone(),
+            inputs: self.reads(node),
             jobs: node.jobs.clone(),
             text: node
                 .operator
                 .as_ref()
                 .map_or_else(|| node.label.clone(), |operator| plain_literals(&operator.describe())),
-            held: node.operator.as_ref().map_or_else(Held::default, |operator| operator.held()),
+            held: match node.arrangement {
+                Some(arrangement) => self.arrangements.held(arrangement),
+                None => node.operator.as_ref().map_or_else(Held::default, |operator| operator.held()),
+            },
         };
         self.nodes.iter().enumerate().map(describe).collect()
+    }
+
+    /// The nodes that a node takes changes of, and the arrangements that it looks up.
+    fn reads(&self, node: &Node) -> Vec<usize> {
+        let looked_up = node.uses.iter().filter_map(|&of| self.arrangements.node(of));
+        let mut reads: Vec<usize> = Vec::new();
+        for read in node.inputs.iter().copied().chain(looked_up) {
+            if !reads.contains(&read) {
+                reads.push(read);
+            }
+        }
+        reads
+    }
+}
+
+impl Node {
+    fn step(&mut self, deltas: &[Delta], context: &mut StepContext) -> Result<Delta> {
+        let Some(operator) = self.operator.as_mut() else { return Ok(self.empty.clone()) };
+        let inputs: Vec<&Delta> = self.inputs.iter().map(|&input| &deltas[input]).collect();
+        let ticked = operator.follows_watermark() && context.watermark != context.watermark_before;
+        if !context.first && !ticked && inputs.iter().all(|input| input.is_empty()) {
+            return Ok(self.empty.clone());
+        }
+        let known = context.errors.len();
+        let delta = operator.step(&inputs, context)?;
+        let found = context.errors.split_off(known);
+        for &job in &self.jobs {
+            context.errors.extend(found.iter().map(|error| ErrorRow { job, ..error.clone() }));
+        }
+        Ok(delta)
     }
 }
 

@@ -54,7 +54,7 @@ fn value(compiler: &mut Compiler, plan: &LogicalPlan, name: &str) -> Result<Inpu
     let field = Arc::new(arrow::datatypes::Field::new(name, field.data_type().clone(), true));
     let schema = Arc::new(DFSchema::new_with_metadata(vec![(None, field)], std::collections::HashMap::new())?);
     let row = row_schema(&schema);
-    let operator = Single::new(Arc::clone(&row), text(plan))?;
+    let operator = Single::new(Arc::clone(&row), text(plan));
     let node = compiler.push(Box::new(operator), vec![node], &row, Recipe::new(format!("one row of {}", text(plan))));
     Ok(Input { node, schema })
 }

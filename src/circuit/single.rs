@@ -35,9 +35,9 @@ enum Shown {
 
 impl Single {
     /// Rows of this schema; `text` is how the author would recognise the subquery.
-    pub(super) fn new(schema: SchemaRef, text: String) -> Result<Self> {
-        let rows = Arrangement::new(Arc::clone(&schema), Vec::new(), NullKeys::Equal)?;
-        Ok(Self { rows, total: 0, shown: Shown::Nothing, schema, text })
+    pub(super) fn new(schema: SchemaRef, text: String) -> Self {
+        let rows = Arrangement::new(Arc::clone(&schema), Vec::new(), NullKeys::Equal);
+        Self { rows, total: 0, shown: Shown::Nothing, schema, text }
     }
 
     fn shows(&self) -> Result<Shown> {
@@ -73,7 +73,7 @@ impl Single {
 impl Operator for Single {
     fn step(&mut self, inputs: &[&Delta], context: &mut StepContext) -> Result<Delta> {
         if let Some(&input) = inputs.first() {
-            self.rows.apply(input, None)?;
+            self.rows.apply(input)?;
             self.total += input.weights().iter().sum::<i64>();
         }
         let now = self.shows()?;

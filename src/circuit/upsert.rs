@@ -46,7 +46,7 @@ impl Upsert {
             key: key.to_vec(),
             order_by,
             deleted,
-            latest: Arrangement::new(Arc::clone(schema), key.to_vec(), NullKeys::Equal)?,
+            latest: Arrangement::new(Arc::clone(schema), key.to_vec(), NullKeys::Equal),
             versions: snapshot.map(|snapshot| Versions::new(schema, key, snapshot)).transpose()?,
             schema: Arc::clone(schema),
         })
@@ -62,9 +62,15 @@ impl Upsert {
         let gone = self.withdraw(&outdated)?;
         let delta = self.replace(&newest)?;
         if let Some(versions) = &mut self.versions {
-            versions.keys.apply(&delta.project(&self.key)?.consolidate()?, None)?;
+            versions.keys.apply(&delta.project(&self.key)?.consolidate()?)?;
         }
         self.visible(Delta::concat(&self.schema, &[gone, delta])?)
+    }
+
+    /// The rows of the table.
+    pub(super) fn rows(&self) -> Result<Vec<RecordBatch>> {
+        let visible = |rows: RecordBatch| Ok(self.visible(Delta::insertions(rows))?.batch().clone());
+        self.latest.live_batches()?.into_iter().map(visible).collect()
     }
 
     /// Lets the rows of versions that are no longer the newest go. `rows` has one row of each snapshot concerned.
@@ -74,7 +80,7 @@ impl Upsert {
         let matches = self.latest.probe(keys.columns(), keys.num_rows())?;
         let ids: Vec<RowId> = matches.iter().map(|found| found.stored).collect();
         let gone = Delta::new(self.latest.gather(&ids)?, vec![-1; ids.len()]);
-        self.latest.apply(&gone, None)?;
+        self.latest.forget(&ids)?;
         Ok(gone)
     }
 
@@ -106,9 +112,15 @@ impl Upsert {
             }
         }
         let changed: Vec<_> = current.into_iter().filter(|(was, now)| was != now).collect();
+        let replaced = changed.iter().filter_map(|&(was, _)| match was {
+            Some(Holder::Stored(row)) => ids.get(row).copied(),
+            _ => None,
+        });
+        self.latest.forget(&replaced.collect::<Vec<_>>())?;
         self.settle(rows, &stored, &changed)
     }
 
+    /// Takes the new rows in; those that they replace are gone already. Returns the change of both.
     fn settle(
         &mut self,
         rows: &RecordBatch,
@@ -129,7 +141,8 @@ impl Upsert {
             }
         }
         let delta = Delta::new(take_record_batch(&both, &UInt32Array::from(positions))?, weights);
-        self.latest.apply(&delta, None)?;
+        let new: BooleanArray = delta.weights().iter().map(|&weight| Some(weight > 0)).collect();
+        self.latest.apply(&delta.filter(&new)?)?;
         Ok(delta)
     }
 
@@ -196,7 +209,7 @@ impl Versions {
             groups: converter(schema, &snapshot.by)?,
             versions: converter(schema, &[snapshot.version])?,
             newest: HashMap::new(),
-            keys: Arrangement::new(Arc::new(Schema::new(fields)), places, NullKeys::Equal)?,
+            keys: Arrangement::new(Arc::new(Schema::new(fields)), places, NullKeys::Equal),
         })
     }
 
@@ -240,11 +253,9 @@ impl Versions {
     /// Forgets the keys that are held for the `by` of these rows, and returns them.
     fn take_keys(&mut self, rows: &RecordBatch) -> Result<RecordBatch> {
         let columns: Vec<ArrayRef> = key_columns(rows, &self.by);
-        // From the last: an arrangement finds what came last in a key first, and a snapshot goes as a whole.
-        let ids: Vec<RowId> =
-            self.keys.probe(&columns, rows.num_rows())?.iter().rev().map(|found| found.stored).collect();
+        let ids: Vec<RowId> = self.keys.probe(&columns, rows.num_rows())?.iter().map(|found| found.stored).collect();
         let keys = self.keys.gather(&ids)?;
-        self.keys.apply(&Delta::new(keys.clone(), vec![-1; ids.len()]), None)?;
+        self.keys.forget(&ids)?;
         Ok(keys)
     }
 }

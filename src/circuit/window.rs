@@ -11,19 +11,22 @@ use arrow::compute::{SortOptions, concat};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, SortField};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::window::WindowExpr;
 use hashbrown::HashSet;
 
-use crate::state::{Arrangement, Delta, take_rows, with_rows};
+use crate::state::{Delta, normalise_zero, take_rows, with_rows};
 
+use super::arranged::{Arranged, Use};
 use super::expression::row_text;
-use super::{ErrorRow, Held, Keeps, Operator, StepContext};
+use super::{ErrorRow, Keeps, Operator, StepContext};
 
 /// See the module.
 pub(super) struct Window {
     /// The input, by partition.
-    pub(super) rows: Arrangement,
+    pub(super) rows: Use,
+    /// The columns of the partition.
+    pub(super) partition: Vec<usize>,
     /// The functions, with the author's text.
     pub(super) calls: Vec<(Arc<dyn WindowExpr>, String)>,
     /// To bytes by which rows are ordered: partition, ORDER BY, then all columns.
@@ -99,12 +102,11 @@ impl RowOrder {
 }
 
 impl Window {
-    /// The rows of these partitions as they are held now, each as often as its weight says.
-    fn held_rows(&self, keys: &[ArrayRef], partitions: usize) -> Result<RecordBatch> {
-        let times = |row| std::iter::repeat_n(row, usize::try_from(self.rows.weight(row)).unwrap_or(0));
-        let found = self.rows.probe(keys, partitions)?;
-        let rows: Vec<_> = found.into_iter().flat_map(|found| times(found.stored)).collect();
-        self.rows.gather(&rows)
+    /// The rows of these partitions before the step.
+    fn rows_before(before: Arranged<'_>, schema: &SchemaRef, keys: &[ArrayRef], partitions: usize) -> Result<Delta> {
+        let found: Vec<_> = before.probe(keys, partitions)?.into_iter().map(|found| found.stored).collect();
+        let columns = before.gather(schema.fields().len(), &found)?;
+        Ok(Delta::new(with_rows(schema, columns, found.len())?, before.weights(found.into_iter())))
     }
 
     /// What the functions make of whole partitions.
@@ -161,14 +163,14 @@ impl Operator for Window {
         let Some(&input) = inputs.first().filter(|input| !input.is_empty()) else {
             return Ok(Delta::empty(&self.schema));
         };
+        let schema = input.batch().schema();
         let keys: Vec<ArrayRef> =
-            self.rows.key().iter().map(|&column| crate::state::normalise_zero(input.batch().column(column))).collect();
+            self.partition.iter().map(|&column| normalise_zero(input.batch().column(column))).collect();
         let touched = distinct(&keys, input.len())?;
         let keys = keys.iter().map(|key| Ok(arrow::compute::take(key, &touched, None)?)).collect::<Result<Vec<_>>>()?;
-        let before = self.held_rows(&keys, touched.len())?;
-        self.rows.apply(input, None)?;
-        let after = self.held_rows(&keys, touched.len())?;
-        let parts = [self.computed(&before, -1, context)?, self.computed(&after, 1, context)?];
+        let before = Self::rows_before(context.arrangements.view(self.rows), &schema, &keys, touched.len())?;
+        let after = Delta::concat(&schema, &[before.clone(), input.clone()])?.consolidate()?;
+        let parts = [self.computed(&each(&before)?, -1, context)?, self.computed(&each(&after)?, 1, context)?];
         let parts: Vec<Delta> = parts.into_iter().flatten().collect();
         Delta::concat(&self.schema, &parts)?.consolidate()
     }
@@ -177,13 +179,22 @@ impl Operator for Window {
         Keeps::RowsByGroup(self.partitions.clone())
     }
 
-    fn held(&self) -> Held {
-        Held { rows: self.rows.rows(), bytes: self.rows.bytes() }
-    }
-
     fn describe(&self) -> String {
         self.text.clone()
     }
+}
+
+/// Each row as often as its weight says.
+fn each(rows: &Delta) -> Result<RecordBatch> {
+    if rows.weights().iter().all(|&weight| weight == 1) {
+        return Ok(rows.batch().clone());
+    }
+    if rows.has_removals() {
+        return Err(DataFusionError::Internal("a row goes that its partition does not hold".to_owned()));
+    }
+    let times = |&weight: &i64| usize::try_from(weight).unwrap_or(0);
+    let positions = (0_u32..).zip(rows.weights()).flat_map(|(row, weight)| std::iter::repeat_n(row, times(weight)));
+    take_rows(rows.batch(), &positions.collect())
 }
 
 /// The first row of each different key.

@@ -13,8 +13,9 @@ use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext
 use datafusion::physical_planner::create_window_expr;
 
 use crate::plan::as_written;
-use crate::state::{Arrangement, NullKeys};
+use crate::state::NullKeys;
 
+use super::arranged::{Request, Wanted};
 use super::columns::Columns;
 use super::compile::{Compiler, Problem, column_index};
 use super::expression::row_schema;
@@ -65,8 +66,15 @@ pub(super) fn build(compiler: &mut Compiler, plan: &WindowPlan) -> Result<usize,
     let names: Vec<String> = first.params.partition_by.iter().map(|key| key.human_display().to_string()).collect();
     let results: Vec<&str> = schema.fields().iter().skip(width).map(|field| field.name().as_str()).collect();
     let by = if names.is_empty() { "over all rows".to_owned() } else { format!("by {}", names.join(", ")) };
+    let looked_up = compiler.arranged(Request {
+        node: input.node,
+        key: partition.clone(),
+        nulls: NullKeys::Equal,
+        wanted: Wanted::Values,
+    });
     let operator = Window {
-        rows: Arrangement::new(Arc::clone(&rows), partition.clone(), NullKeys::Equal)?,
+        rows: looked_up,
+        partition: partition.clone(),
         calls: compiled,
         order: RowOrder::new(&rows, partition, &sort)?,
         width,
@@ -75,7 +83,7 @@ pub(super) fn build(compiler: &mut Compiler, plan: &WindowPlan) -> Result<usize,
         text: format!("window {by}: recompute {}", results.join(", ")),
     };
     let recipe = Recipe::new(format!("window {calls:?}"));
-    Ok(compiler.push(Box::new(operator), vec![input.node], &schema, recipe))
+    Ok(compiler.push_looking_up(Box::new(operator), vec![input.node], vec![looked_up], &schema, recipe))
 }
 
 /// The call with a column in place of each expression.

@@ -13,7 +13,7 @@ use crate::checkpoint::EpochRecord;
 use crate::circuit::{Circuit, CompiledHistory, EpochTimes, ErrorRow, Intake, compile, positions};
 use crate::decode::arrow::{Origin, RejectedRow, row_message};
 use crate::decode::{Decoder, Format};
-use crate::definition::pipeline::{Identity, Late, Pipeline, SinkTarget};
+use crate::definition::pipeline::{Late, Pipeline, SinkTarget};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{BatchTable, SystemTable, TableSchemas, histories, plan_jobs, row_predicate};
@@ -47,8 +47,6 @@ struct SourceState {
     decoder: Decoder,
     intake: Intake,
     counts: SourceCounts,
-    /// The rows of an upsert source, for `query`.
-    table: Option<Table>,
     when: Option<Arc<dyn PhysicalExpr>>,
     judge: LateJudge,
 }
@@ -126,17 +124,10 @@ impl Engine {
         let mut sources = Vec::new();
         for (position, source) in pipeline.sources.iter().enumerate() {
             let format = formats.get(position).cloned().unwrap_or(Format::Json);
-            let table = match &source.identity {
-                Identity::Upsert { key, .. } => {
-                    Some(Table::new(source.contract.table_schema(), key.clone()).map_err(whole)?)
-                }
-                Identity::Append { .. } => None,
-            };
             sources.push(SourceState {
                 decoder: Decoder::new(Arc::clone(&source.contract), format),
                 intake: Intake::new(&source.contract, &source.identity).map_err(whole)?,
                 counts: SourceCounts::default(),
-                table,
                 when: compile_when(&pipeline, position)?,
                 judge: LateJudge::default(),
             });
@@ -190,11 +181,6 @@ impl Engine {
         record.clock_us = self.clock.clock();
         record.watermark_us = self.clock.watermark();
         record.ended = input.ended;
-        for (source, delta) in self.sources.iter_mut().zip(&deltas) {
-            if let Some(table) = &mut source.table {
-                table.apply(delta).map_err(engine_error)?;
-            }
-        }
         self.note_epoch(&record, &before);
         for &table in &self.own_inputs {
             deltas.push(self.journal.delta(table, mark)?);
@@ -312,14 +298,18 @@ impl Engine {
             if table.key().is_empty() {
                 continue;
             }
-            let keys = table.touched_keys(delta.batch()).map_err(engine_error)?;
             let ambiguous = &mut self.ambiguous[job];
+            let watched = watched.contains(&job);
+            if !watched && ambiguous.is_empty() && table.surely_settled(delta.batch()).map_err(engine_error)? {
+                continue;
+            }
+            let keys = table.touched_keys(delta.batch()).map_err(engine_error)?;
             if !ambiguous.is_empty() {
                 let settled: BTreeSet<_> = key_texts(&keys.settled().map_err(engine_error)?)?.into_iter().collect();
                 ambiguous.retain(|key| !settled.contains(key));
             }
             ambiguous.extend(key_texts(&keys.ambiguous().map_err(engine_error)?)?);
-            if watched.contains(&job) {
+            if watched {
                 let present = keys.present().map_err(engine_error)?;
                 changes.push((job, KeyedChanges { present, gone: keys.gone().map_err(engine_error)? }));
             }
@@ -442,8 +432,9 @@ impl Engine {
             tables.push(batch_table(&job.name, table)?);
         }
         for (definition, source) in self.pipeline.sources.iter().zip(&self.sources) {
-            if let Some(table) = &source.table {
-                tables.push(batch_table(&definition.name, table)?);
+            if let Some(batches) = source.intake.table().map_err(engine_error)? {
+                let (name, schema) = (Arc::clone(&definition.name), definition.contract.table_schema());
+                tables.push(BatchTable { name, schema, batches });
             }
         }
         for (history, table) in self.circuit.histories().iter().zip(&self.histories) {

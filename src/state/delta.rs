@@ -10,31 +10,35 @@ use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::error::Result;
 use hashbrown::HashMap;
 
+use super::hash::{Zeros, hash_rows, unequal_rows};
+
 /// Rows with weights: +1 appears, -1 goes, 0 never stands in a delta that left its operator.
 ///
 /// Invariant: as many weights as rows.
 #[derive(Debug, Clone)]
 pub struct Delta {
     batch: RecordBatch,
-    weights: Vec<i64>,
+    weights: Arc<Vec<i64>>,
+    /// Whether each row is known to stand in it once.
+    consolidated: bool,
 }
 
 impl Delta {
     /// Rows with their weights; both of one length.
     pub fn new(batch: RecordBatch, weights: Vec<i64>) -> Self {
         debug_assert_eq!(batch.num_rows(), weights.len(), "a weight for each row");
-        Self { batch, weights }
+        Self { batch, weights: Arc::new(weights), consolidated: false }
     }
 
     /// Every row appears once.
     pub fn insertions(batch: RecordBatch) -> Self {
         let weights = vec![1; batch.num_rows()];
-        Self { batch, weights }
+        Self::new(batch, weights)
     }
 
     /// No change.
     pub fn empty(schema: &SchemaRef) -> Self {
-        Self { batch: RecordBatch::new_empty(Arc::clone(schema)), weights: Vec::new() }
+        Self::new(RecordBatch::new_empty(Arc::clone(schema)), Vec::new())
     }
 
     /// The rows.
@@ -64,12 +68,23 @@ impl Delta {
 
     /// Some columns of the rows, weights kept; not consolidated.
     pub fn project(&self, columns: &[usize]) -> Result<Self> {
-        Ok(Self { batch: self.batch.project(columns)?, weights: self.weights.clone() })
+        let all = (0..self.batch.num_columns()).all(|column| columns.contains(&column));
+        Ok(Self {
+            batch: self.batch.project(columns)?,
+            weights: Arc::clone(&self.weights),
+            consolidated: self.consolidated && all,
+        })
     }
 
     /// The same rows under another schema of the same types.
     pub fn with_schema(&self, schema: &SchemaRef) -> Result<Self> {
-        Ok(Self { batch: relabel(&self.batch, schema)?, weights: self.weights.clone() })
+        Ok(Self { batch: relabel(&self.batch, schema)?, ..self.clone() })
+    }
+
+    /// The same rows with further columns behind their own, weights kept.
+    pub fn widened(&self, schema: &SchemaRef, columns: Vec<ArrayRef>) -> Result<Self> {
+        let columns = self.batch.columns().iter().cloned().chain(columns).collect();
+        Ok(Self { batch: with_rows(schema, columns, self.len())?, ..self.clone() })
     }
 
     /// The rows for which `keep` is true; null is false.
@@ -78,13 +93,13 @@ impl Delta {
         let batch = filter_record_batch(&self.batch, keep)?;
         let weights =
             (0..keep.len()).filter(|&row| keep.is_valid(row) && keep.value(row)).map(|row| self.weights[row]).collect();
-        Ok(Self { batch, weights })
+        Ok(Self { consolidated: self.consolidated, ..Self::new(batch, weights) })
     }
 
     /// The rows at these positions.
     pub fn take(&self, rows: &[u32]) -> Result<Self> {
         let batch = take_rows(&self.batch, &UInt32Array::from(rows.to_vec()))?;
-        Ok(Self { batch, weights: rows.iter().map(|&row| self.weights[row as usize]).collect() })
+        Ok(Self::new(batch, rows.iter().map(|&row| self.weights[row as usize]).collect()))
     }
 
     /// One after the other; not consolidated. All of `schema`'s types.
@@ -102,36 +117,57 @@ impl Delta {
             .map(|part| relabel(&part.batch, schema))
             .collect::<Result<_>>()?;
         let weights = parts.iter().flat_map(|part| part.weights.iter().copied()).collect();
-        Ok(Self { batch: concat_batches(schema, &batches)?, weights })
+        Ok(Self::new(concat_batches(schema, &batches)?, weights))
     }
 
     /// Adds up the weights of equal rows and leaves out what adds up to zero. Rows keep the order in which they first
-    /// stood. A delta without removals is returned as it is: nothing in it can cancel.
+    /// stood. A delta without removals is returned as it is: nothing in it can cancel. Nor is one looked at again that was
+    /// consolidated and lost no column since.
     pub fn consolidate(self) -> Result<Self> {
-        if !self.has_removals() {
+        if self.consolidated || !self.has_removals() {
             return Ok(self);
         }
+        let first = self.first_equal()?;
+        if first.iter().zip(0..).all(|(&first, row)| first == row) {
+            return Ok(Self { consolidated: true, ..self });
+        }
+        let mut weights = self.weights.to_vec();
+        for (row, &first) in first.iter().enumerate().filter(|&(row, &first)| first as usize != row) {
+            weights[first as usize] += std::mem::take(&mut weights[row]);
+        }
+        let kept: Vec<u32> = (0_u32..).zip(&weights).filter(|&(_, &weight)| weight != 0).map(|(row, _)| row).collect();
+        weights.retain(|&weight| weight != 0);
+        let batch = take_rows(&self.batch, &UInt32Array::from(kept))?;
+        Ok(Self { consolidated: true, ..Self::new(batch, weights) })
+    }
+
+    /// For each row the first that equals it.
+    fn first_equal(&self) -> Result<Vec<u32>> {
+        let hashes = hash_rows(self.batch.columns(), self.len())?;
+        let mut known: HashMap<u64, u32, foldhash::fast::FixedState> =
+            HashMap::with_capacity_and_hasher(self.len(), foldhash::fast::FixedState::default());
+        let first: Vec<u32> = (0..).zip(&hashes).map(|(row, &hash)| *known.entry(hash).or_insert(row)).collect();
+        let repeated = || (0_u32..).zip(&first).filter(|&(row, &first)| first != row);
+        let (rows, firsts): (Vec<u32>, Vec<u32>) = repeated().map(|(row, &first)| (row, first)).unzip();
+        if rows.is_empty() {
+            return Ok(first);
+        }
+        let rows = take_rows(&self.batch, &UInt32Array::from(rows))?;
+        let firsts = take_rows(&self.batch, &UInt32Array::from(firsts))?;
+        match unequal_rows(rows.columns(), firsts.columns(), Zeros::Apart)? {
+            None => Ok(first),
+            // Rows with one hash that are not equal: 0.0 and -0.0, or a rare accident.
+            Some(_) => self.first_of_bytes(),
+        }
+    }
+
+    /// The same by the bytes of all rows.
+    fn first_of_bytes(&self) -> Result<Vec<u32>> {
         let converter = row_converter(self.batch.schema_ref())?;
         let rows = row_bytes(&converter, &self.batch)?;
-        let mut first: HashMap<&[u8], usize, foldhash::fast::FixedState> =
+        let mut known: HashMap<&[u8], u32, foldhash::fast::FixedState> =
             HashMap::with_capacity_and_hasher(rows.num_rows(), foldhash::fast::FixedState::default());
-        let mut kept: Vec<u32> = Vec::new();
-        let mut weights: Vec<i64> = Vec::new();
-        for (position, row) in rows.iter().enumerate() {
-            let slot = *first.entry(row.data()).or_insert_with(|| {
-                kept.push(u32::try_from(position).unwrap_or(u32::MAX));
-                weights.push(0);
-                weights.len() - 1
-            });
-            weights[slot] += self.weights[position];
-        }
-        if weights.len() == self.weights.len() {
-            return Ok(self);
-        }
-        let (kept, weights): (Vec<u32>, Vec<i64>) =
-            kept.into_iter().zip(weights).filter(|&(_, weight)| weight != 0).unzip();
-        let batch = take_rows(&self.batch, &UInt32Array::from(kept))?;
-        Ok(Self { batch, weights })
+        Ok((0..).zip(rows.iter()).map(|(position, row)| *known.entry(row.data()).or_insert(position)).collect())
     }
 }
 

@@ -67,14 +67,6 @@ impl Grouping {
         }
     }
 
-    /// A row has another identifier.
-    pub(super) fn renumber(&mut self, key: &[u8], old: RowId, new: RowId) {
-        if let Some(rows) = self.groups.get_mut(&GroupKey(key.into())) {
-            rows.remove(&old);
-            rows.insert(new);
-        }
-    }
-
     /// Every group that has rows.
     pub(super) fn all(&self) -> Vec<GroupKey> {
         self.groups.keys().cloned().collect()

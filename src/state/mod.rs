@@ -4,16 +4,19 @@
 //! a circuit add up to, indexed by key. Nothing else holds rows.
 
 mod arrangement;
+mod chunk;
 mod delta;
 mod grouping;
 mod hash;
 mod index;
 mod table;
 
-pub use arrangement::{Arrangement, Match, NullKeys, RowId};
+pub use arrangement::{Arrangement, Match, RowId};
+pub use chunk::Sealed;
 pub use delta::Delta;
 pub(crate) use delta::{relabel, row_bytes, row_converter, take_rows, with_rows};
 pub use grouping::GroupKey;
-pub use hash::hash_rows;
-pub(crate) use hash::normalise_zero;
+pub use hash::{NullKeys, hash_rows};
+pub(crate) use hash::{equal_pairs, normalise_zero};
+pub(crate) use index::KeyIndex;
 pub use table::{Partition, Table, TouchedKeys};

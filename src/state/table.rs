@@ -9,9 +9,10 @@ use arrow::datatypes::{Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use datafusion::error::Result;
 
-use super::arrangement::{Arrangement, NullKeys, RowId};
+use super::arrangement::{Arrangement, RowId};
 use super::delta::{Delta, with_rows};
 use super::grouping::GroupKey;
+use super::hash::NullKeys;
 
 /// The rows of a job or an upsert source, indexed by its declared key (by all columns where none is declared).
 #[derive(Debug)]
@@ -52,7 +53,7 @@ impl Table {
     pub fn partitioned(schema: SchemaRef, key: Vec<usize>, partitionings: Vec<Vec<usize>>) -> Result<Self> {
         let declared = !key.is_empty();
         let key = if declared { key } else { (0..schema.fields().len()).collect() };
-        let rows = Arrangement::new(schema, key, NullKeys::Equal)?.grouped_by(partitionings)?;
+        let rows = Arrangement::new(schema, key, NullKeys::Equal).grouped_by(partitionings)?;
         Ok(Self { rows, declared })
     }
 
@@ -94,7 +95,7 @@ impl Table {
 
     /// Adds a delta of the job.
     pub fn apply(&mut self, delta: &Delta) -> Result<()> {
-        self.rows.apply(delta, None)
+        self.rows.apply(delta)
     }
 
     /// All rows, each as often as it stands in the table.
@@ -105,6 +106,13 @@ impl Table {
     /// The key columns, by index; empty where no key is declared.
     pub fn key(&self) -> &[usize] {
         if self.declared { self.rows.key() } else { &[] }
+    }
+
+    /// Whether each key of the rows of `touched` surely has one row or none. It costs less than [`Table::touched_keys`], and may
+    /// say no where the answer is yes.
+    pub fn surely_settled(&self, touched: &RecordBatch) -> Result<bool> {
+        let keys: Vec<_> = self.rows.key().iter().map(|&column| Arc::clone(touched.column(column))).collect();
+        self.rows.surely_single(&keys, touched.num_rows())
     }
 
     /// What stands now under the keys of the rows of `touched`, each key once, in the order of its first row.

@@ -335,9 +335,12 @@ async fn how_the_rows_of_one_clock_are_cut_into_epochs_cannot_be_seen() {
     }
 }
 
+/// A clock, rows with their weights, and what the history holds then.
+type Step<'a> = (Option<i64>, &'a [(&'a str, i64, i64)], &'a [&'a str]);
+
 /// Steps a history of the table `a`, of which the key makes a version, and shows what it holds after each step: key and
 /// line, since when, until when. A row is its key and line, with a weight.
-fn script(steps: &[(Option<i64>, &[(&str, i64, i64)], &[&str])]) {
+fn script(steps: &[Step<'_>]) {
     let columns = oracle::schema().fields().iter().map(|field| field.as_ref().clone()).collect::<Vec<_>>();
     let times = ["since", "until"].map(|name| Field::new(name, utc_timestamp(), true));
     let schema = Arc::new(Schema::new(columns.into_iter().chain(times).collect::<Vec<_>>()));
