@@ -18,6 +18,8 @@ pub enum ErrorKind {
     Corrupt,
     /// A declared limit was reached; exit status 3.
     Limit,
+    /// Mend the feed, or raise the budget of bad events that a source declares; exit status 1.
+    Budget,
     /// A bug in Milepost; exit status 3.
     Internal,
 }
@@ -28,6 +30,33 @@ pub struct Error {
     kind: ErrorKind,
     doing: String,
     cause: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// Something about the environment that is not as it must be, or may do harm, and what mends it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Concern {
+    /// What is wrong; lower case, without a full stop.
+    pub wrong: String,
+    /// What mends it, the command in backticks.
+    pub mend: String,
+}
+
+impl Concern {
+    /// What is wrong, and what mends it.
+    pub fn new(wrong: impl Into<String>, mend: impl Into<String>) -> Self {
+        Self { wrong: wrong.into(), mend: mend.into() }
+    }
+
+    /// Several of them on one line.
+    pub fn all(concerns: &[Self]) -> String {
+        concerns.iter().map(Self::to_string).collect::<Vec<_>>().join("; ")
+    }
+}
+
+impl fmt::Display for Concern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}; {}", self.wrong, self.mend)
+    }
 }
 
 /// The crate's result.
@@ -58,9 +87,10 @@ impl Error {
         self.kind
     }
 
-    /// The exit status of the process that ends with this error (design: 2 definition, 3 environment).
+    /// The exit status of the process that ends with this error: 1 the answer is no, 2 definition, 3 environment.
     pub fn exit_status(&self) -> u8 {
         match self.kind {
+            ErrorKind::Budget => 1,
             ErrorKind::Definition => 2,
             _ => 3,
         }

@@ -20,7 +20,7 @@ use crate::state::{Delta, with_rows};
 
 use super::arranged::{Request, Use, settle};
 use super::expression::{Compiled, row_schema};
-use super::history::History;
+use super::history_plan::CompiledHistory;
 use super::key::WholeKeys;
 use super::map::{Map, Output};
 use super::recipe::{NodeIdentity, Recipe};
@@ -46,14 +46,6 @@ pub struct CompiledJob {
     pub reads: Vec<String>,
     /// How it is kept up to date.
     pub maintenance: Maintenance,
-    pub(super) node: usize,
-}
-
-/// A history inside a circuit.
-#[derive(Debug, Clone)]
-pub struct CompiledHistory {
-    /// Its table.
-    pub table: HistoryTable,
     pub(super) node: usize,
 }
 
@@ -112,8 +104,6 @@ pub fn compile(
         });
         compiler.tables.push((Arc::clone(name), node));
         source_nodes.push(node);
-    }
-    for (name, &node) in sources.iter().map(|(name, _)| name).zip(&source_nodes) {
         match compiler.histories(name, node, histories) {
             Ok(done) => compiled_histories.extend(done),
             Err(error) => return Err(unsupported(&error, &files(0)).into()),
@@ -156,10 +146,11 @@ fn unsupported(error: &DataFusionError, file: &Arc<SourceText>) -> Diagnostic {
 
 /// Nodes as they are made; a node's inputs stand before it.
 pub(super) struct Compiler {
-    nodes: Vec<Node>,
+    pub(super) nodes: Vec<Node>,
     known: HashMap<NodeIdentity, usize>,
     requests: Vec<Request>,
-    tables: Vec<(Arc<str>, usize)>,
+    /// What a scan may read, each by its node.
+    pub(super) tables: Vec<(Arc<str>, usize)>,
     job: Option<usize>,
     /// Why groups of the job are computed anew.
     recomputed: Vec<String>,
@@ -220,32 +211,6 @@ impl Compiler {
         self.tables.push((Arc::clone(&job.name), done.node));
         let histories = self.histories(&job.name, done.node, histories)?;
         Ok((done, histories))
-    }
-
-    /// The histories of a table, each a table from here on.
-    fn histories(
-        &mut self,
-        of: &str,
-        node: usize,
-        histories: &[HistoryTable],
-    ) -> Result<Vec<CompiledHistory>, DataFusionError> {
-        let mut compiled = Vec::new();
-        for table in histories.iter().filter(|history| *history.of == *of) {
-            let operator = History::new(table.content, Arc::clone(&table.schema), format!("every version of {of}"))?;
-            self.nodes.push(Node {
-                operator: Some(Box::new(operator)),
-                arrangement: None,
-                inputs: vec![node],
-                uses: Vec::new(),
-                jobs: Vec::new(),
-                empty: Delta::empty(&table.schema),
-                label: String::new(),
-            });
-            let node = self.nodes.len() - 1;
-            self.tables.push((Arc::clone(&table.name), node));
-            compiled.push(CompiledHistory { table: table.clone(), node });
-        }
-        Ok(compiled)
     }
 
     /// The circuit of all nodes.

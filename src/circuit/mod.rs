@@ -14,6 +14,7 @@ mod expression;
 mod growth;
 mod grouping_sets;
 mod history;
+mod history_plan;
 mod intake;
 mod join;
 mod join_plan;
@@ -40,8 +41,9 @@ use crate::state::Delta;
 use crate::types::Micros;
 
 use arranged::{Arrangements, Use};
-pub use compile::{CompiledHistory, CompiledJob, compile};
+pub use compile::{CompiledJob, compile};
 pub(crate) use growth::Keeps;
+pub use history_plan::CompiledHistory;
 pub use intake::{Admitted, Intake, positions};
 
 /// One operator. An implementor keeps what it needs of its inputs' past, and nothing else.

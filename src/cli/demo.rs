@@ -12,6 +12,7 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, Shared};
 use indicatif::{ProgressBar, ProgressStyle};
 
+use crate::checkpoint::HomeLock;
 use crate::definition::pipeline::{Input, NatsSettings, Pipeline};
 use crate::error::{Error, ErrorKind, Result};
 use crate::runtime::driver::{self, RunOptions};
@@ -49,6 +50,7 @@ pub(crate) async fn demo(arguments: Arguments) -> Outcome {
         return send_proof(&home).await;
     }
     let (folder, script) = Script::find()?;
+    let _alone = alone(&arguments.home)?;
     empty(&home)?;
     let server = if arguments.embedded { None } else { Some(PrivateServer::start(&home.join("nats")).await?) };
     let stage =
@@ -236,6 +238,18 @@ pub(crate) fn wrapped(text: &str) -> String {
     lines.push_str(&line);
     lines.push('\n');
     lines
+}
+
+/// Keeps a second demo from emptying the folder of one that runs.
+fn alone(home: &Path) -> Result<HomeLock> {
+    HomeLock::take(&home.join(".demo")).map_err(|error| match error.kind() {
+        ErrorKind::Fenced => {
+            let doing =
+                format!("another demo runs under `{}`: end it, or give `--home` another folder", home.display());
+            Error::new(ErrorKind::Fenced, doing)
+        }
+        _ => error,
+    })
 }
 
 /// Removes what an earlier demo left, and nothing that isn't a demo's.

@@ -7,6 +7,8 @@ mod demo;
 mod demo_events;
 mod demo_proof;
 mod demo_script;
+mod dlq;
+mod doctor;
 mod explain;
 mod options;
 mod output;
@@ -14,6 +16,7 @@ mod path;
 mod query;
 mod run;
 mod status;
+mod verify;
 
 use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
@@ -34,7 +37,7 @@ struct Cli {
     command: Command,
 }
 
-const AFTER_HELP: &str = "Exit status: 0 done, 1 the answer is no (nothing was run here yet, a check failed), \
+const AFTER_HELP: &str = "Exit status: 0 done, 1 the answer is no (nothing was run here yet, a check failed, too many dead letters), \
     2 wrong usage or definition,\n3 environment failure.\n\
     MILEPOST_LOG sets what is logged to standard error (default: milepost=info,async_nats=off,warn).\n\n\
     Begin with: milepost demo";
@@ -70,6 +73,30 @@ enum Command {
     /// Print a job's circuit: its operators, their keys, and what each holds where the pipeline runs or ran
     #[command(after_help = "Example: milepost explain pipelines/order_to_invoice.yaml shipment_state")]
     Explain(explain::Arguments),
+    /// Check broker, streams, stores, files and home against what the promises need, without running
+    #[command(
+        after_help = "Exit status: 0 nothing is refused, 1 something is, 2 the definition has problems, 3 something could not be reached.\n\
+        A client can't see the broker's `sync_interval`: set it to `always` where a power cut must lose nothing.\n\n\
+        Example: milepost doctor pipelines/order_to_invoice.yaml --nats nats://localhost:4222"
+    )]
+    Doctor(doctor::Arguments),
+    /// Recompute every table in batch from the sources, and compare with what readers find
+    #[command(
+        after_help = "The logged ranges are read again, and each job's SELECT is run once by DataFusion; nothing is written. Compared are the \
+        tables\nas `query` shows them, the current versions of Parquet tables, and the messages of change streams: the last of each key,\n\
+        and that revisions follow one another. Works while the pipeline runs, and when it does not. What can't be compared is said:\n\
+        a job whose SELECT fails on some row fails as a whole in batch, and milepost.errors is not recomputed.\n\n\
+        Exit status: 0 all is the same, 1 something differs or could not be compared.\n\n\
+        Example: milepost verify pipelines/order_to_invoice.yaml --job invoice_triggers"
+    )]
+    Verify(verify::Arguments),
+    /// List, show or export the dead letters: events that could not be read
+    #[command(
+        after_help = "Asked is the running process, or what the last one left, as `query milepost.dead_letters` does.\n\
+        Not there yet: `replay` and `discard`. Until then publish a corrected event anew.\n\n\
+        Example: milepost dlq list pipelines/order_to_invoice.yaml"
+    )]
+    Dlq(dlq::Arguments),
     /// Print the JSON Schema of the pipeline file format, or of the messages that a job publishes
     #[command(after_help = "Examples:\n  milepost schema > pipeline.schema.json\n  \
         milepost schema pipelines/order_to_invoice.yaml invoice_triggers")]
@@ -144,6 +171,9 @@ async fn perform(command: Command) -> Outcome {
         Command::Status(arguments) => status::status(&arguments).await,
         Command::Path(arguments) => path::path(&arguments).await,
         Command::Explain(arguments) => explain::explain(&arguments).await,
+        Command::Doctor(arguments) => doctor::doctor(&arguments).await,
+        Command::Verify(arguments) => verify::verify(&arguments).await,
+        Command::Dlq(arguments) => dlq::dlq(&arguments).await,
         Command::Schema(arguments) => schema(&arguments).await,
     }
 }

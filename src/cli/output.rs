@@ -107,7 +107,7 @@ fn padded(cell: &str, width: usize) -> String {
 }
 
 /// Control characters would break the columns, or do something to a terminal.
-fn on_one_line(cell: &str) -> String {
+pub(crate) fn on_one_line(cell: &str) -> String {
     let mut text = String::with_capacity(cell.len());
     for letter in cell.chars() {
         if letter.is_control() { text.extend(letter.escape_default()) } else { text.push(letter) }

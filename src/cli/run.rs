@@ -59,7 +59,7 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome {
 }
 
 /// A flag, unless it is empty, as a variable of the environment may be.
-fn given<T: AsRef<std::ffi::OsStr>>(flag: Option<T>) -> Option<T> {
+pub(super) fn given<T: AsRef<std::ffi::OsStr>>(flag: Option<T>) -> Option<T> {
     flag.filter(|flag| !flag.as_ref().is_empty())
 }
 

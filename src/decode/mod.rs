@@ -27,6 +27,7 @@ mod encoding;
 mod ignored;
 mod json;
 mod number;
+mod redact;
 pub mod rule;
 mod scalar;
 mod shape;
@@ -46,6 +47,8 @@ use bytes::Bytes;
 
 use crate::definition::contract::{Contract, utc_timestamp};
 use crate::types::{Micros, RawMessage, Rejection, Sequence};
+
+pub use self::redact::redacted;
 
 use self::arrow::ObjectCells;
 use self::columns::{ColumnBuilder, Row};

@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::duration;
 use super::grammar::{Field, Form, Need, Shape};
 use super::read::{Placed, Report, Word};
+use super::share;
 use super::tree::{Content, Entry, Node, shorten};
 use crate::diagnostic::nearest;
 use crate::types::Micros;
@@ -116,6 +117,31 @@ impl<'n> Fields<'n> {
         let node = self.get(name)?;
         let (minimum, maximum) = self.field(name).map_or((0, u64::MAX), bounds);
         report.integer(node, &format!("`{name}`"), minimum, maximum)
+    }
+
+    /// A percentage, in millionths.
+    pub(crate) fn share(&self, name: &str, report: &mut Report<'_>) -> Option<Placed<u32>> {
+        let node = self.get(name)?;
+        let (value, written) = match &node.content {
+            Content::Text(text) => (text.value.as_str(), text.written.as_str()),
+            Content::Number(written) => (written.as_str(), written.as_str()),
+            _ => {
+                report.mismatch(node, &format!("`{name}`"), "a percentage", "write it as `1%`");
+                return None;
+            }
+        };
+        match share::parse(value) {
+            Ok(value) => Some(Placed { span: node.span.clone(), value }),
+            Err(_) if value != written => {
+                let message = format!("the value of `{}` is not a percentage", shorten(written));
+                report.problem(&node.span, message, "set it to a percentage, as in `1%`");
+                None
+            }
+            Err((message, help)) => {
+                report.problem(&node.span, format!("`{}` {message}", shorten(written)), help);
+                None
+            }
+        }
     }
 
     pub(crate) fn duration(&self, name: &str, report: &mut Report<'_>) -> Option<Placed<Micros>> {

@@ -5,8 +5,8 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::fields::{Fields, Named, read_words};
-use super::grammar::{self, CLOCKS, LATE};
-use super::pipeline::{Clock, Late, Start, Unset};
+use super::grammar::{self, CLOCKS, KEEP, LATE};
+use super::pipeline::{Clock, Keep, Late, Start, Unset};
 use super::read::{Placed, Report, Word};
 use super::tree::{Content, Node, Syntax, shorten};
 use crate::diagnostic::{Diagnostics, SourceText};
@@ -75,6 +75,17 @@ pub(crate) struct SourceFile {
     pub(crate) event_time: Option<EventTimeFile>,
     pub(crate) late: Option<Placed<Late>>,
     pub(crate) history: Option<HistoryFile>,
+    pub(crate) dead_letters: Option<DeadLettersFile>,
+}
+
+#[derive(Debug)]
+pub(crate) struct DeadLettersFile {
+    pub(crate) has_max_share: bool,
+    pub(crate) max_share: Option<Placed<u32>>,
+    pub(crate) after: Option<u64>,
+    /// Where `after` stands.
+    pub(crate) after_span: Option<Range<usize>>,
+    pub(crate) keep: Option<Placed<Keep>>,
 }
 
 #[derive(Debug)]
@@ -224,7 +235,21 @@ impl SourceFile {
             event_time: fields.get("event_time").and_then(|node| EventTimeFile::read(node, report)),
             late: fields.choice("late", LATE, &[Late::Apply, Late::Divert, Late::Drop], report),
             history: fields.get("history").and_then(|node| HistoryFile::read(node, report)),
+            dead_letters: fields.get("dead_letters").and_then(|node| DeadLettersFile::read(node, report)),
         }
+    }
+}
+
+impl DeadLettersFile {
+    fn read(node: &Node, report: &mut Report<'_>) -> Option<Self> {
+        let fields = Fields::open(node, &grammar::DEAD_LETTERS, &node.span, report)?;
+        Some(Self {
+            has_max_share: fields.get("max_share").is_some(),
+            max_share: fields.share("max_share", report),
+            after: fields.integer("after", report),
+            after_span: fields.get("after").map(|node| node.span.clone()),
+            keep: fields.choice("keep", KEEP, &[Keep::Full, Keep::Redacted, Keep::Reference], report),
+        })
     }
 }
 

@@ -9,8 +9,8 @@ use sha2::{Digest, Sha256};
 
 use super::contract::{Column, Condition, Contract, Kind, Value};
 use super::pipeline::{
-    Clock, EventTime, FileForm, FileFormat, FileNames, History, Identity, Input, Job, Late, Pipeline, Sink, SinkTarget,
-    Snapshot, Source, Start, TablePlace,
+    Clock, EventTime, FileForm, FileFormat, FileNames, History, Identity, Input, Job, Keep, Late, Pipeline, Sink,
+    SinkTarget, Snapshot, Source, Start, TablePlace,
 };
 
 /// Changes when the same definition shall have another fingerprint.
@@ -47,6 +47,12 @@ impl Source {
             Late::Drop => 2,
         });
         print.option(self.history.as_ref(), Print::history);
+        // What is kept of dead letters can be seen in `milepost.dead_letters`; how many there may be can't be seen anywhere.
+        match self.dead_letters.keep {
+            Keep::Full => {}
+            Keep::Redacted => print.text("redacted"),
+            Keep::Reference => print.text("reference"),
+        }
         print.finish()
     }
 }

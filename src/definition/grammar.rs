@@ -44,6 +44,8 @@ pub(crate) enum Form {
     PipelineName,
     /// A number with a unit.
     Duration,
+    /// A percentage.
+    Share,
     /// A whole number, both bounds included.
     Integer(u64, u64),
     /// `true` or `false`.
@@ -70,6 +72,12 @@ pub(crate) const CLOCKS: &[&str] = &["broker", "event_time"];
 
 /// The values of `late`.
 pub(crate) const LATE: &[&str] = &["apply", "divert", "drop"];
+
+/// The values of `keep`.
+pub(crate) const KEEP: &[&str] = &["full", "redacted", "reference"];
+
+/// The most events that a share of dead letters may be taken over.
+pub(crate) const BUDGET_EVENTS_MAX: u64 = 1_000_000_000;
 
 const fn field(name: &'static str, form: Form, need: Need, about: &'static str) -> Field {
     Field { name, form, need, about }
@@ -110,7 +118,7 @@ pub(crate) static PIPELINE: Shape = Shape {
         field("sinks", Form::Many(&SINK), Need::Optional, "Where the rows or the changes of a job go."),
         field("batch", Form::One(&BATCH), Need::Optional, "When a micro-batch closes; also when the sources run dry."),
     ],
-    later: &[later("dead_letters", "leave it out: every dead letter is kept, and none stops the pipeline")],
+    later: &[],
 };
 
 pub(crate) static NATS: Shape = Shape {
@@ -188,6 +196,12 @@ pub(crate) static SOURCE: Shape = Shape {
         ),
         field("late", Form::Choice(LATE), Need::Optional, "What happens to a row behind the watermark; `apply`."),
         HISTORY_FIELD,
+        field(
+            "dead_letters",
+            Form::One(&DEAD_LETTERS),
+            Need::Optional,
+            "How many events may be bad, and what is kept of them.",
+        ),
         OWNER,
         DESCRIPTION,
         SLO,
@@ -195,7 +209,6 @@ pub(crate) static SOURCE: Shape = Shape {
     later: &[
         later("archive", "leave it out: `start: all` replays from the stream, as far back as the stream reaches"),
         later("retain", "leave it out: every row is kept"),
-        later("dead_letters", "leave it out: every dead letter is kept, and none stops the pipeline"),
     ],
 };
 
@@ -265,6 +278,26 @@ pub(crate) static EVENT_TIME: Shape = Shape {
         field("lateness", Form::Duration, Need::Optional, "How far the watermark stays behind the newest event; `0s`."),
         field("when", Form::Text, Need::Optional, "Only rows that satisfy this SQL predicate move the watermark."),
         field("idle", Form::Duration, Need::Optional, "After this much silence the source follows the clock; never."),
+    ],
+    later: &[],
+};
+
+pub(crate) static DEAD_LETTERS: Shape = Shape {
+    what: "`dead_letters`",
+    fields: &[
+        field(
+            "max_share",
+            Form::Share,
+            Need::Optional,
+            "More than this share of bad events, as `1%`, stops the pipeline; never.",
+        ),
+        field(
+            "after",
+            Form::Integer(1, BUDGET_EVENTS_MAX),
+            Need::Optional,
+            "The share is that of the last so many events, and of no fewer; 10000.",
+        ),
+        field("keep", Form::Choice(KEEP), Need::Optional, "What is kept of a bad event; `full`."),
     ],
     later: &[],
 };

@@ -19,6 +19,26 @@ pub(crate) fn parse(file: &Arc<SourceText>, problems: &mut Diagnostics) -> Optio
     }
 }
 
+/// The bytes of a JSON text that an RFC 6901 pointer names. Where nothing is there, those of the opening bracket of what it
+/// should be in; none where the text is no JSON.
+pub(crate) fn json_place(text: &str, pointer: &str) -> Option<Range<usize>> {
+    let document = parse(&SourceText::new("", text), &mut Diagnostics::default())?;
+    let mut node = &document;
+    for step in pointer.split('/').skip(1) {
+        let step = step.replace("~1", "/").replace("~0", "~");
+        let next = match &node.content {
+            Content::Map(entries) => entries.iter().find(|entry| entry.key == step).map(|entry| &entry.node),
+            Content::List(items) => step.parse::<usize>().ok().and_then(|index| items.get(index)),
+            _ => None,
+        };
+        match next {
+            Some(next) => node = next,
+            None => return Some(node.span.start..node.span.start + 1),
+        }
+    }
+    Some(node.span.clone())
+}
+
 type Parsed<T> = Result<T, Box<Diagnostic>>;
 
 struct Reader<'a> {

@@ -23,6 +23,7 @@ mod overrides;
 mod place;
 mod read;
 mod schema;
+mod share;
 mod subject;
 mod tree;
 mod yaml;
@@ -32,5 +33,7 @@ mod corpus;
 
 pub use compile::{ReadFile, Unreadable, compile};
 pub use environment::Environment;
+pub(crate) use json::json_place;
 pub use load::load;
 pub use schema::pipeline_json_schema;
+pub(crate) use subject::overlap as subjects_overlap;

@@ -170,6 +170,38 @@ pub struct Source {
     pub late: Late,
     /// Its history, if it has one; only an upsert source may.
     pub history: Option<History>,
+    /// How many events may be bad, and what is kept of them.
+    pub dead_letters: DeadLetters,
+}
+
+/// How many events of a source may be bad, and what is kept of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct DeadLetters {
+    /// What stops the pipeline; none: nothing does.
+    pub budget: Option<DeadLetterBudget>,
+    /// What is kept of each.
+    pub keep: Keep,
+}
+
+/// The share of bad events that a pipeline bears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DeadLetterBudget {
+    /// More than so many millionths stop it.
+    pub max_share_millionths: u32,
+    /// Of so many events, the last that were read, the share is taken; as long as there are fewer, none is.
+    pub after: u64,
+}
+
+/// What a dead letter keeps of its event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// All of it.
+    #[default]
+    Full,
+    /// Its structure, with other values.
+    Redacted,
+    /// Where it can be found.
+    Reference,
 }
 
 /// A further table: every version of the rows of a source or job, with the clocks between which it stood.

@@ -121,7 +121,10 @@ pub(crate) fn form(name: &str) -> Result<FileForm, Wrong> {
             Err(("a Parquet file is packed by itself".to_owned(), "unpack it, and name the `.parquet` file".to_owned()))
         }
         (Some(format), packing, _) => Ok(FileForm { format, packing }),
-        (None, _, None) => Err(("an input file without an extension does not say what it holds".to_owned(), right)),
+        (None, _, None) => Err((
+            "an input file without an extension does not say what it holds".to_owned(),
+            format!("{right}; a folder ends with `/`"),
+        )),
         (None, _, Some("bz2" | "xz" | "zip" | "lz4" | "7z" | "tar" | "tgz")) => {
             Err((format!("`{lower}` is packed in a way that is not read"), format!("unpack it and {right}")))
         }

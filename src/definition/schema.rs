@@ -64,6 +64,7 @@ fn form(form: &Form) -> Value {
         Form::Text => json!({ "type": "string", "pattern": r"\S" }),
         Form::PipelineName => json!({ "type": "string", "pattern": either("[A-Za-z_][A-Za-z0-9_-]{0,63}") }),
         Form::Duration => json!({ "type": "string", "pattern": either("[0-9]+ *(ms|s|m|h|d)") }),
+        Form::Share => json!({ "type": "string", "pattern": either(r"(100|[0-9]{1,2}(\.[0-9]{1,4})?) *%") }),
         Form::Integer(minimum, maximum) => {
             let mut number = json!({ "type": "integer", "minimum": minimum });
             if let (Value::Object(map), false) = (&mut number, *maximum == u64::MAX) {

@@ -2,7 +2,7 @@
 
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, Span};
+use datafusion::common::{DFSchema, ScalarValue, Span};
 use datafusion::error::Result;
 use datafusion::logical_expr::expr::{AggregateFunction, Sort};
 use datafusion::logical_expr::{Distinct, Expr, ExprSchemable, LogicalPlan, Volatility};
@@ -143,7 +143,36 @@ fn refuse_aggregate(call: &AggregateFunction, input: Option<&DFSchema>) -> Optio
             format!("`{name}` can't be kept up to date: whether it depends on the order of the rows is not known");
         return Some(Refusal::new(message, format!("use one of {}", MAINTAINED.join(", ")), name));
     }
-    refuse_order(call).or_else(|| refuse_sum(call, input?))
+    refuse_order(call).or_else(|| refuse_share(call)).or_else(|| refuse_sum(call, input?))
+}
+
+/// A percentile whose share is none.
+fn refuse_share(call: &AggregateFunction) -> Option<Refusal> {
+    if call.func.name() != "percentile_cont" {
+        return None;
+    }
+    let share = call.params.args.get(1).map(Expr::clone).and_then(constant);
+    let message = match share {
+        Some(share) if (0.0..=1.0).contains(&share) => return None,
+        Some(share) => format!("the share of `percentile_cont` is {share}"),
+        None => "the share of `percentile_cont` must be a number that stands there".to_owned(),
+    };
+    let help = "give a number from 0 to 1: `percentile_cont(0.9) WITHIN GROUP (ORDER BY x)`";
+    Some(Refusal::new(message, help, "percentile_cont"))
+}
+
+/// The value of a number that is written out.
+fn constant(expression: Expr) -> Option<f64> {
+    match expression {
+        Expr::Literal(value, _) => match value.cast_to(&DataType::Float64).ok()? {
+            ScalarValue::Float64(value) => value,
+            _ => None,
+        },
+        Expr::Negative(inner) => constant(*inner).map(|value| -value),
+        Expr::Cast(cast) => constant(*cast.expr),
+        Expr::Alias(alias) => constant(*alias.expr),
+        _ => None,
+    }
 }
 
 fn refuse_order(call: &AggregateFunction) -> Option<Refusal> {

@@ -21,10 +21,11 @@ use crate::sink::{KeyedChanges, Stamp};
 use crate::state::{Delta, GroupKey, Partition, Table};
 use crate::types::{DeadLetter, Epoch, Micros, RawMessage, RawRows, Rejection};
 
+use super::budget::{BudgetWindow, overdraft};
 use super::clock::{Heard, LateJudge, PipelineClock};
 use super::report::{HistoryReport, JobReport, SourceCounts};
 use super::sink_check::check_sinks;
-use super::system_tables::{FailedRow, Journal, LateRow};
+use super::system_tables::{FailedRow, Journal, LateRow, Mark};
 
 /// A pipeline in memory: the circuit, what the sources' rows decided so far, and every table.
 pub struct Engine {
@@ -49,6 +50,8 @@ struct SourceState {
     counts: SourceCounts,
     when: Option<Arc<dyn PhysicalExpr>>,
     judge: LateJudge,
+    /// How many of the last events were bad.
+    window: BudgetWindow,
 }
 
 /// One micro-batch on its way in.
@@ -107,7 +110,7 @@ pub async fn build_circuit(pipeline: &Pipeline) -> Result<Circuit, Diagnostics> 
     }
 }
 
-fn source_schemas(pipeline: &Pipeline) -> TableSchemas {
+pub(super) fn source_schemas(pipeline: &Pipeline) -> TableSchemas {
     pipeline.sources.iter().map(|source| (Arc::clone(&source.name), source.contract.table_schema())).collect()
 }
 
@@ -130,6 +133,7 @@ impl Engine {
                 counts: SourceCounts::default(),
                 when: compile_when(&pipeline, position)?,
                 judge: LateJudge::default(),
+                window: BudgetWindow::default(),
             });
         }
         let (tables, partitionings) = job_tables(&pipeline, &circuit).map_err(whole)?;
@@ -156,7 +160,8 @@ impl Engine {
     /// whose keyed changes are wanted.
     ///
     /// # Errors
-    /// `Limit` where a state outgrows what can be counted, `Internal` for a broken invariant: the engine must not be used after that.
+    /// `Budget` where a source gave more bad events than it may, in an epoch that was not logged yet; `Limit` where a state outgrows
+    /// what can be counted, `Internal` for a broken invariant: the engine must not be used after any of them.
     pub fn run_epoch(
         &mut self,
         mut record: EpochRecord,
@@ -174,6 +179,7 @@ impl Engine {
             *heard = said;
             deltas.push(delta);
         }
+        self.check_budgets(&record, &before, mark)?;
         self.clock.advance(&heard, input.clock, input.ended);
         if let Some(at) = input.close_at {
             self.clock.close_at(at);
@@ -194,6 +200,19 @@ impl Engine {
         let stamp = Stamp { epoch: record.epoch, clock: record.clock_us, watermark: record.watermark_us };
         let (changed, changes) = self.bring_up_to_date(&output.jobs, watched)?;
         Ok((record, EpochOutput { stamp, changes, changed }))
+    }
+
+    /// Refuses an epoch with which a source has more dead letters than its budget has. A logged epoch has its clock already: it
+    /// was within the budget, or before there was one.
+    fn check_budgets(&mut self, record: &EpochRecord, before: &[SourceCounts], mark: Mark) -> Result<()> {
+        for ((definition, source), before) in self.pipeline.sources.iter().zip(&mut self.sources).zip(before) {
+            let Some(budget) = definition.dead_letters.budget else { continue };
+            let overdrawn = source.window.take(source.counts.since(before), budget);
+            let Some(share) = overdrawn.filter(|_| record.clock_us.is_none()) else { continue };
+            let examples = self.journal.examples(&definition.name, mark);
+            return Err(Error::new(ErrorKind::Budget, overdraft(&definition.name, share, budget, &examples)));
+        }
+        Ok(())
     }
 
     /// Notes the epoch and what became of its events; `before` is what was counted before it.
@@ -227,7 +246,8 @@ impl Engine {
             admitted.conflicts.iter().filter_map(|&row| places.get(row).copied()).collect();
         letters.extend(conflicting(&definition.name, &source.decoder, conflicts.iter().copied(), &messages));
         letters.extend(conflicting_rows(&definition.name, conflicts, &typed));
-        letters.into_iter().for_each(|letter| self.journal.dead_letter(letter));
+        let keep = definition.dead_letters.keep;
+        letters.into_iter().for_each(|letter| self.journal.dead_letter(letter, keep));
         source.counts.duplicate += admitted.duplicates.len() as u64;
         source.counts.dead_letters += admitted.conflicts.len() as u64;
         let (accepted, heard) = self.settle_time(position, admitted.rows)?;
@@ -485,7 +505,7 @@ fn batch_table(name: &Arc<str>, table: &Table) -> Result<BatchTable> {
 }
 
 /// The predicate that decides which rows move a source's watermark.
-fn compile_when(pipeline: &Pipeline, position: usize) -> Result<Option<Arc<dyn PhysicalExpr>>, Diagnostics> {
+pub(super) fn compile_when(pipeline: &Pipeline, position: usize) -> Result<Option<Arc<dyn PhysicalExpr>>, Diagnostics> {
     let source = &pipeline.sources[position];
     let Some((sql, span)) = source.event_time.as_ref().and_then(|event_time| event_time.when.as_ref()) else {
         return Ok(None);
@@ -499,18 +519,18 @@ fn compile_when(pipeline: &Pipeline, position: usize) -> Result<Option<Arc<dyn P
     })
 }
 
-fn when_holds(when: Option<&Arc<dyn PhysicalExpr>>, rows: &RecordBatch) -> Result<Option<BooleanArray>> {
+pub(super) fn when_holds(when: Option<&Arc<dyn PhysicalExpr>>, rows: &RecordBatch) -> Result<Option<BooleanArray>> {
     let Some(when) = when else { return Ok(None) };
     let values = when.evaluate(rows).and_then(|value| value.into_array(rows.num_rows())).map_err(engine_error)?;
     Ok(Some(as_boolean_array(&values).map_err(engine_error)?.clone()))
 }
 
-fn timestamps(rows: &RecordBatch, column: &str) -> Result<TimestampMicrosecondArray> {
+pub(super) fn timestamps(rows: &RecordBatch, column: &str) -> Result<TimestampMicrosecondArray> {
     let column = rows.column_by_name(column).ok_or_else(|| Error::internal(format!("no column `{column}`")))?;
     timestamp_column(column)
 }
 
-fn timestamp_column(column: &ArrayRef) -> Result<TimestampMicrosecondArray> {
+pub(super) fn timestamp_column(column: &ArrayRef) -> Result<TimestampMicrosecondArray> {
     column
         .as_any()
         .downcast_ref::<TimestampMicrosecondArray>()
@@ -545,12 +565,12 @@ impl SourceState {
 }
 
 /// The dead letter of a record that has types.
-fn dead_row(source: &Arc<str>, rows: &RawRows, row: usize, rejection: Rejection) -> DeadLetter {
+pub(super) fn dead_row(source: &Arc<str>, rows: &RawRows, row: usize, rejection: Rejection) -> DeadLetter {
     DeadLetter { source: Arc::clone(source), message: row_message(rows, row), rejection }
 }
 
 /// The dead letters of records, by their places in the files' order, whose keys are known with other content.
-fn conflicting_rows(source: &Arc<str>, places: Vec<(i64, i64)>, typed: &[RawRows]) -> Vec<DeadLetter> {
+pub(super) fn conflicting_rows(source: &Arc<str>, places: Vec<(i64, i64)>, typed: &[RawRows]) -> Vec<DeadLetter> {
     let letter = |(sequence, _): (i64, i64)| {
         let sequence = u64::try_from(sequence).ok()?;
         let rows = typed.get(typed.partition_point(|rows| rows.first <= sequence).checked_sub(1)?)?;
@@ -571,7 +591,7 @@ fn id_conflict(index: u32) -> Rejection {
 }
 
 /// The dead letters of one message's events.
-fn dead_letters(
+pub(super) fn dead_letters(
     source: &Arc<str>,
     decoder: &Decoder,
     message: &RawMessage,
@@ -591,7 +611,7 @@ fn dead_letters(
 }
 
 /// The dead letters of rows, by their places in stream order, whose keys are known with other content.
-fn conflicting(
+pub(super) fn conflicting(
     source: &Arc<str>,
     decoder: &Decoder,
     places: impl Iterator<Item = (i64, i64)>,
@@ -623,7 +643,7 @@ fn key_texts(keys: &RecordBatch) -> Result<Vec<String>> {
     Ok((0..keys.num_rows()).map(text).collect())
 }
 
-fn engine_error(error: datafusion::error::DataFusionError) -> Error {
+pub(super) fn engine_error(error: datafusion::error::DataFusionError) -> Error {
     let kind = match error.find_root() {
         datafusion::error::DataFusionError::Execution(_)
         | datafusion::error::DataFusionError::ResourcesExhausted(_) => ErrorKind::Limit,

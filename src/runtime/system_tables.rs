@@ -8,14 +8,16 @@ use std::sync::Arc;
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringViewArray, TimestampMicrosecondArray,
 };
+use bytes::Bytes;
 
 use crate::checkpoint::EpochRecord;
 use crate::circuit::{Circuit, NodeDescription};
-use crate::decode::readable;
+use crate::decode::{readable, redacted};
+use crate::definition::pipeline::Keep;
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{BatchTable, SystemTable};
 use crate::state::Delta;
-use crate::types::{DeadLetter, Epoch, Micros};
+use crate::types::{DeadLetter, Epoch, Micros, RawMessage, Rejection};
 
 use super::report::SourceCounts;
 
@@ -75,9 +77,9 @@ impl Journal {
         }
     }
 
-    /// Notes an event that could not be read.
-    pub(super) fn dead_letter(&mut self, letter: DeadLetter) {
-        self.dead_letters.push(letter);
+    /// Notes an event that could not be read, or as much of it as may be kept.
+    pub(super) fn dead_letter(&mut self, letter: DeadLetter, keep: Keep) {
+        self.dead_letters.push(kept(letter, keep));
     }
 
     /// Notes a row that was diverted.
@@ -112,6 +114,16 @@ impl Journal {
         }
     }
 
+    /// Where some of the bad events of a source since the mark are, and which rules they break; none of their values.
+    pub(super) fn examples(&self, source: &str, since: Mark) -> String {
+        let letters = rest(&self.dead_letters, since.dead_letters).iter().filter(|letter| *letter.source == *source);
+        let example = |letter: &DeadLetter| {
+            let (at, index, rule) = (letter.message.sequence, letter.rejection.index, letter.rejection.rule);
+            format!("{rule} at sequence {at}, event {index}")
+        };
+        letters.take(EXAMPLES_MAX).map(example).collect::<Vec<_>>().join("; ")
+    }
+
     /// How a table that jobs may read changed since the mark.
     pub(super) fn delta(&self, table: SystemTable, since: Mark) -> Result<Delta> {
         let appended = |columns| Ok(Delta::insertions(batch(table, columns)?));
@@ -132,6 +144,25 @@ impl Journal {
                 Err(Error::internal(format!("no job reads `{}`", table.name())))
             }
         }
+    }
+
+    /// The tables that jobs may read, as they stand.
+    pub(super) fn readable(&self) -> Result<Vec<BatchTable>> {
+        let last: Vec<&EpochRecord> = self.epochs.last().into_iter().collect();
+        let whole = |(table, columns): (SystemTable, Vec<ArrayRef>)| {
+            let batches = vec![batch(table, columns)?];
+            Ok(BatchTable { name: Arc::from(table.name()), schema: table.schema(), batches })
+        };
+        [
+            (SystemTable::DeadLetters, dead_letters(&self.dead_letters)),
+            (SystemTable::Late, late(&self.late)),
+            (SystemTable::Intake, intake(&self.intake)),
+            (SystemTable::Epochs, epochs(&self.epochs)),
+            (SystemTable::Progress, self.progress(&last)),
+        ]
+        .into_iter()
+        .map(whole)
+        .collect()
     }
 
     /// Every table as it stands, for `query`.
@@ -162,6 +193,36 @@ impl Journal {
         ]
     }
 }
+
+/// What of a dead letter may be kept. A reason has the wrong value in it, so it goes with the values; a rule and a place are
+/// names.
+fn kept(letter: DeadLetter, keep: Keep) -> DeadLetter {
+    let DeadLetter { source, message, rejection } = letter;
+    match keep {
+        Keep::Full => DeadLetter { source, message, rejection },
+        Keep::Redacted => DeadLetter {
+            source,
+            message: redacted(&message),
+            rejection: Rejection { reason: String::new(), ..rejection },
+        },
+        Keep::Reference => DeadLetter {
+            source,
+            message: RawMessage {
+                stream: message.stream,
+                sequence: message.sequence,
+                subject: Arc::from(""),
+                received_at: message.received_at,
+                headers: Vec::new(),
+                columns: None,
+                body: Bytes::new(),
+            },
+            rejection: Rejection { place: String::new(), reason: String::new(), ..rejection },
+        },
+    }
+}
+
+/// How many bad events are named when there are too many.
+const EXAMPLES_MAX: usize = 3;
 
 fn rest<T>(all: &[T], from: usize) -> &[T] {
     all.get(from..).unwrap_or_default()

@@ -5,7 +5,7 @@ use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, Stor
 use async_nats::jetstream::{Context, ErrorCode};
 
 use super::subject::covers;
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Concern, Error, ErrorKind, Result};
 
 /// Creates `stream` for messages that `filters` select if it is missing: on files, without limits, without deletion,
 /// with atomic batches, and with the subjects of [`marker_filter`]. An existing stream is checked and left as it is.
@@ -32,7 +32,26 @@ pub async fn ensure_stream(context: &Context, stream: &str, filters: &[String]) 
     if problems.is_empty() {
         return Ok(());
     }
-    Err(Error::new(ErrorKind::Definition, format!("stream `{stream}` can't carry changes: {}", problems.join("; "))))
+    let wrong = format!("stream `{stream}` can't carry changes: {}", Concern::all(&problems));
+    Err(Error::new(ErrorKind::Definition, wrong))
+}
+
+/// What keeps an existing stream from carrying the changes that `filters` select; none where there is no such stream, which
+/// is no problem: it will be created. Changes nothing.
+///
+/// # Errors
+/// `Definition` where the name is none, `Unavailable` where the broker doesn't answer.
+pub async fn examine(context: &Context, stream: &str, filters: &[String]) -> Result<Option<Vec<Concern>>> {
+    match context.get_stream(stream).await {
+        Ok(existing) => Ok(Some(problems(&existing.cached_info().config, filters))),
+        Err(error) => match error.kind() {
+            GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => Ok(None),
+            GetStreamErrorKind::EmptyName | GetStreamErrorKind::InvalidStreamName => {
+                Err(Error::new(ErrorKind::Definition, format!("`{stream}` is not a stream name")))
+            }
+            _ => Err(Error::caused(ErrorKind::Unavailable, format!("asking for stream `{stream}`"), error.to_string())),
+        },
+    }
 }
 
 /// The subjects for a stream's marker messages, one a pipeline, outside what consumers of changes ask for.
@@ -77,16 +96,15 @@ fn settings(stream: &str, filters: &[String]) -> Config {
 }
 
 /// What keeps a stream with this configuration from carrying changes, each with the way to mend it.
-fn problems(config: &Config, filters: &[String]) -> Vec<String> {
+fn problems(config: &Config, filters: &[String]) -> Vec<Concern> {
     let name = &config.name;
     let mut problems = Vec::new();
     for filter in filters.iter().filter(|filter| !config.subjects.iter().any(|subject| covers(subject, filter))) {
         let mut subjects = config.subjects.clone();
         subjects.push(filter.clone());
-        problems.push(format!(
-            "its subjects `{}` don't cover `{filter}` (`nats stream edit {name} --subjects \"{}\"`)",
-            config.subjects.join("`, `"),
-            subjects.join(",")
+        problems.push(Concern::new(
+            format!("its subjects `{}` don't cover `{filter}`", config.subjects.join("`, `")),
+            format!("`nats stream edit {name} --subjects \"{}\"` adds it", subjects.join(",")),
         ));
     }
     let limits = [
@@ -96,25 +114,29 @@ fn problems(config: &Config, filters: &[String]) -> Vec<String> {
         (config.max_bytes > 0, "max_bytes", "--max-bytes=-1"),
     ];
     for (_, setting, mend) in limits.into_iter().filter(|(limited, _, _)| *limited) {
-        problems.push(format!(
-            "`{setting}` removes messages that later revisions rest on (`nats stream edit {name} {mend}`)"
+        problems.push(Concern::new(
+            format!("`{setting}` removes messages that later revisions rest on"),
+            format!("`nats stream edit {name} {mend}` keeps them"),
         ));
     }
     let others = [
         (
             config.retention != RetentionPolicy::Limits,
-            "its retention deletes what is consumed; create it with `--retention limits`",
+            "its retention deletes what is consumed",
+            "create it with `--retention limits`",
         ),
         (
             config.storage == StorageType::Memory,
-            "it forgets everything when the broker restarts; create it with `--storage file`",
+            "it forgets everything when the broker restarts",
+            "create it with `--storage file`",
         ),
-        (config.no_ack, "it doesn't acknowledge what it stores; create it without `--no-ack`"),
-        (config.sealed, "it is sealed; publish on another stream"),
-        (config.mirror.is_some(), "it is a mirror; publish on its origin"),
-        (config.subject_transform.is_some(), "it renames subjects; create it without `--transform-source`"),
+        (config.no_ack, "it doesn't acknowledge what it stores", "create it without `--no-ack`"),
+        (config.sealed, "it is sealed", "publish on another stream"),
+        (config.mirror.is_some(), "it is a mirror", "publish on its origin"),
+        (config.subject_transform.is_some(), "it renames subjects", "create it without `--transform-source`"),
     ];
-    problems.extend(others.into_iter().filter(|(wrong, _)| *wrong).map(|(_, text)| text.to_owned()));
+    let others = others.into_iter().filter(|(wrong, ..)| *wrong);
+    problems.extend(others.map(|(_, wrong, mend)| Concern::new(wrong, mend)));
     problems
 }
 
@@ -150,7 +172,7 @@ mod tests {
             let found = problems(&config, &["t.*".to_owned()]);
             match expected {
                 None => assert!(found.is_empty(), "{found:?}"),
-                Some(text) => assert!(found.len() == 1 && found[0].contains(text), "{text}: {found:?}"),
+                Some(text) => assert!(found.len() == 1 && found[0].to_string().contains(text), "{text}: {found:?}"),
             }
         }
     }

@@ -2,12 +2,13 @@
 
 pub mod body;
 pub mod change_stream;
+pub mod change_target;
 pub mod event;
+pub mod history;
 pub mod ledger;
 pub mod subject;
 pub mod table;
 mod body_schema;
-mod change_target;
 
 use arrow::record_batch::RecordBatch;
 use futures::future::BoxFuture;

@@ -47,7 +47,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::source::{Read, ReadLimit, Rest, Source, TakenPart};
 use crate::types::Sequence;
 
-pub use self::presence::{Absent, absent};
+pub use self::presence::{Absent, absent, count};
 
 /// The longest record that is kept whole, in bytes: 16 MiB. Of a longer line the first 16 MiB are the message, which is
 /// rejected as too large; the rest stays in the file only. A CSV record that grows beyond it, as after a quote that is

@@ -10,6 +10,9 @@ pub(crate) mod repeats;
 mod stream_settings;
 mod stream_state;
 
+pub use stream_settings::Judged;
+pub use stream_state::{examine, try_consumer};
+
 use std::sync::Arc;
 
 use futures::FutureExt;

@@ -8,13 +8,15 @@
 
 use async_nats::jetstream::stream::{Config, DiscardPolicy, PersistenceMode, RetentionPolicy, StorageType};
 
+use crate::error::Concern;
+
 /// What is to be said about a stream that is read, each with the way to mend it.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Judged {
+pub struct Judged {
     /// Why it can't be read.
-    pub(super) refused: Vec<String>,
+    pub refused: Vec<Concern>,
     /// What may go wrong with it.
-    pub(super) warned: Vec<String>,
+    pub warned: Vec<Concern>,
 }
 
 /// Judges a stream from which `subjects` are read, all of them where there are none.
@@ -36,30 +38,30 @@ pub(super) fn removes_from_the_front(config: &Config) -> bool {
     !limits(config).is_empty()
 }
 
-fn consuming_retention(config: &Config) -> Option<String> {
+fn consuming_retention(config: &Config) -> Option<Concern> {
     let name = &config.name;
     let (retention, mend) = match config.retention {
         RetentionPolicy::Limits => return None,
         RetentionPolicy::WorkQueue => ("work", "create it anew with `--retention limits`".to_owned()),
         RetentionPolicy::Interest => ("interest", format!("`nats stream edit {name} --retention limits` changes it")),
     };
-    Some(format!(
-        "it has retention `{retention}`, which deletes messages once they are delivered, and a restart has to read them again; {mend}"
-    ))
+    let wrong = format!(
+        "it has retention `{retention}`, which deletes messages once they are delivered, and a restart has to read them again"
+    );
+    Some(Concern::new(wrong, mend))
 }
 
-fn limit_per_subject(config: &Config) -> Option<String> {
+fn limit_per_subject(config: &Config) -> Option<Concern> {
     let refuses_new = config.discard == DiscardPolicy::New && config.discard_new_per_subject;
     (config.max_messages_per_subject > 0 && !refuses_new).then(|| {
-        format!(
-            "`max_msgs_per_subject` removes messages from the middle of the stream, which no reader can notice; \
-             `nats stream edit {} --max-msgs-per-subject=-1` keeps them",
-            config.name
+        Concern::new(
+            "`max_msgs_per_subject` removes messages from the middle of the stream, which no reader can notice",
+            format!("`nats stream edit {} --max-msgs-per-subject=-1` keeps them", config.name),
         )
     })
 }
 
-fn limits(config: &Config) -> Vec<String> {
+fn limits(config: &Config) -> Vec<Concern> {
     // A stream that refuses what is new when it is full loses nothing that it holds.
     let makes_room = config.discard == DiscardPolicy::Old;
     [
@@ -70,90 +72,86 @@ fn limits(config: &Config) -> Vec<String> {
     .into_iter()
     .filter(|(limited, ..)| *limited)
     .map(|(_, setting, mend)| {
-        format!(
-            "`{setting}` removes its oldest messages, and a restart has to read all of them again; \
-             `nats stream edit {} {mend}` keeps them",
-            config.name
+        Concern::new(
+            format!("`{setting}` removes its oldest messages, and a restart has to read all of them again"),
+            format!("`nats stream edit {} {mend}` keeps them", config.name),
         )
     })
     .collect()
 }
 
-fn storage(config: &Config) -> Vec<String> {
+fn storage(config: &Config) -> Vec<Concern> {
     let mut said = Vec::new();
     if config.storage == StorageType::Memory {
-        said.push(
-            "it is kept in memory, so a restart of the broker loses it; create it anew with `--storage file`"
-                .to_owned(),
-        );
+        said.push(Concern::new(
+            "it is kept in memory, so a restart of the broker loses it",
+            "create it anew with `--storage file`",
+        ));
     }
     if config.persist_mode == Some(PersistenceMode::Async) {
-        said.push(
-            "its `persist_mode` is `async`, so a crash of the broker loses messages that publishers take as stored; \
-             create it anew with `--persist-mode default`"
-                .to_owned(),
-        );
+        said.push(Concern::new(
+            "its `persist_mode` is `async`, so a crash of the broker loses messages that publishers take as stored",
+            "create it anew with `--persist-mode default`",
+        ));
     }
     if config.no_ack {
-        said.push(format!(
-            "it acknowledges nothing, so publishers don't hear of a message that was not stored; \
-             `nats stream edit {} --ack` changes that",
-            config.name
+        said.push(Concern::new(
+            "it acknowledges nothing, so publishers don't hear of a message that was not stored",
+            format!("`nats stream edit {} --ack` changes that", config.name),
         ));
     }
     said
 }
 
 /// What a publisher can do to messages that are there.
-fn publishers_rights(config: &Config) -> Vec<String> {
+fn publishers_rights(config: &Config) -> Vec<Concern> {
     let mut said = Vec::new();
     if config.allow_rollup {
-        said.push(format!(
-            "a publisher may remove messages with the header `Nats-Rollup`, which no reader can notice; \
-             `nats stream edit {} --no-allow-rollup` forbids it",
-            config.name
+        said.push(Concern::new(
+            "a publisher may remove messages with the header `Nats-Rollup`, which no reader can notice",
+            format!("`nats stream edit {} --no-allow-rollup` forbids it", config.name),
         ));
     }
     if config.allow_message_ttl {
-        said.push(
-            "a publisher may let messages expire with the header `Nats-TTL`, which no reader can notice; \
-             create it anew without `--allow-msg-ttl`, or let nobody use the header"
-                .to_owned(),
-        );
+        said.push(Concern::new(
+            "a publisher may let messages expire with the header `Nats-TTL`, which no reader can notice",
+            "create it anew without `--allow-msg-ttl`, or let nobody use the header",
+        ));
     }
     said
 }
 
-fn copied(config: &Config) -> Option<String> {
+fn copied(config: &Config) -> Option<Concern> {
     let sources = config.mirror.iter().chain(config.sources.iter().flatten());
     let names: Vec<_> = sources.map(|source| format!("`{}`", source.name)).collect();
     (!names.is_empty()).then(|| {
-        format!(
+        let wrong = format!(
             "it is a copy of {}: what does not come over, because the other one was created anew or can't be reached, is missed \
-             without an error and not counted as behind; read the other one where you can, or watch `nats stream info {}`",
-            names.join(", "),
-            config.name
-        )
+             without an error and not counted as behind",
+            names.join(", ")
+        );
+        Concern::new(wrong, format!("read the other one where you can, or watch `nats stream info {}`", config.name))
     })
 }
 
-fn renamed(config: &Config) -> Option<String> {
+fn renamed(config: &Config) -> Option<Concern> {
     config.subject_transform.as_ref().map(|transform| {
-        format!(
-            "it renames subjects from `{}` to `{}`: the `subjects` of a source are the new ones; \
-             `nats stream edit {} --no-transform` stops that",
-            transform.source, transform.destination, config.name
-        )
+        let wrong = format!(
+            "it renames subjects from `{}` to `{}`: the `subjects` of a source are the new ones",
+            transform.source, transform.destination
+        );
+        Concern::new(wrong, format!("`nats stream edit {} --no-transform` stops that", config.name))
     })
 }
 
-fn selects_nothing(config: &Config, subject: &str) -> Option<String> {
+fn selects_nothing(config: &Config, subject: &str) -> Option<Concern> {
     let fed_otherwise = config.mirror.is_some() || config.sources.is_some() || config.subject_transform.is_some();
     let selected = config.subjects.iter().any(|taken| overlap(taken, subject));
     (!fed_otherwise && !selected).then(|| {
-        format!(
-            "`{subject}` selects nothing that it takes now, which is `{}`: see the source's `subjects`",
-            config.subjects.join("`, `")
+        let taken = config.subjects.join("`, `");
+        Concern::new(
+            format!("`{subject}` selects nothing that it takes now, which is `{taken}`"),
+            "see the source's `subjects`",
         )
     })
 }
@@ -186,10 +184,10 @@ mod tests {
     }
 
     #[track_caller]
-    fn said(found: &[String], expected: &[&str]) {
+    fn said(found: &[Concern], expected: &[&str]) {
         assert_eq!(found.len(), expected.len(), "{found:?}");
         for (found, expected) in found.iter().zip(expected) {
-            assert!(found.contains(expected), "{expected}: {found}");
+            assert!(found.to_string().contains(expected), "{expected}: {found}");
         }
     }
 

@@ -8,8 +8,8 @@ use async_nats::jetstream::stream::{Config, Info};
 
 use super::connect::Broker;
 use super::feed;
-use super::stream_settings::judge;
-use crate::error::{Error, ErrorKind, Result};
+use super::stream_settings::{Judged, judge};
+use crate::error::{Concern, Error, ErrorKind, Result};
 use crate::types::{Micros, Sequence};
 
 /// A stream at one moment.
@@ -40,7 +40,7 @@ impl StreamState {
         if refused.is_empty() {
             return Ok(Some((Self::of(info), info.config.clone())));
         }
-        Err(Error::new(ErrorKind::Definition, format!("stream `{stream}` can't be read: {}", refused.join("; "))))
+        Err(Error::new(ErrorKind::Definition, format!("stream `{stream}` can't be read: {}", Concern::all(&refused))))
     }
 
     fn of(info: &Info) -> Self {
@@ -140,14 +140,49 @@ fn not_found(stream: &str, error: &GetStreamError) -> Result<()> {
 
 /// The error of a stream that is not there.
 pub(super) fn missing(stream: &str, subjects: &[String]) -> Error {
+    Error::new(ErrorKind::Unavailable, absent(stream, subjects).to_string())
+}
+
+fn absent(stream: &str, subjects: &[String]) -> Concern {
     let subjects = if subjects.is_empty() { format!("{}.>", stream.to_lowercase()) } else { subjects.join(",") };
-    Error::new(
-        ErrorKind::Unavailable,
-        format!(
-            "there is no stream `{stream}`; create it with `nats stream add {stream} --subjects \"{subjects}\" --storage file \
-             --retention limits --defaults`"
-        ),
-    )
+    let mend = format!(
+        "create it with `nats stream add {stream} --subjects \"{subjects}\" --storage file --retention limits --defaults`"
+    );
+    Concern::new(format!("there is no stream `{stream}`"), mend)
+}
+
+/// Looks at a stream from which `subjects` are read, as opening it does, and tells everything at once. How many messages it
+/// holds, and what is to be said about it; a stream that is not there is one of the refusals.
+///
+/// # Errors
+/// `Definition` where the name is none, `Unavailable` where the broker doesn't answer.
+pub async fn examine(broker: &Broker, stream: &str, subjects: &[String]) -> Result<(u64, Judged)> {
+    match broker.jetstream().get_stream(stream).await {
+        Ok(handle) => {
+            let info = handle.cached_info();
+            Ok((info.state.messages, judge(&info.config, subjects)))
+        }
+        Err(error) => {
+            not_found(stream, &error)?;
+            Ok((0, Judged { refused: vec![absent(stream, subjects)], warned: Vec::new() }))
+        }
+    }
+}
+
+/// Makes a consumer as reading does, behind everything that the stream holds, and takes it away again: what a user may not
+/// do shows here.
+///
+/// # Errors
+/// `Unavailable` where the broker doesn't answer or doesn't let it be done.
+pub async fn try_consumer(broker: &Broker, stream: &str, subjects: &[String]) -> Result<()> {
+    let failed = |error: String| {
+        Error::caused(ErrorKind::Unavailable, format!("trying to make a consumer of stream `{stream}`"), error)
+    };
+    let configuration = feed::configuration(subjects, DeliverPolicy::New);
+    let consumer = broker.jetstream().create_consumer_on_stream(configuration, stream).await;
+    let consumer = consumer.map_err(|error| failed(error.to_string()))?;
+    let removed = broker.jetstream().delete_consumer_from_stream(&consumer.cached_info().name, stream).await;
+    removed.map(|_| ()).map_err(|error| failed(error.to_string()))
 }
 
 #[cfg(test)]

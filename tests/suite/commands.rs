@@ -10,7 +10,8 @@ use serde_json::{Value, json};
 use crate::program::{Setting, folder, milepost, wait_until, write_lines};
 use crate::shipped_data::{events, in_repository, pipeline_path};
 
-const COMMANDS: [&str; 8] = ["demo", "check", "run", "query", "status", "path", "explain", "schema"];
+const COMMANDS: [&str; 11] =
+    ["demo", "check", "run", "query", "status", "path", "explain", "doctor", "verify", "dlq", "schema"];
 
 /// The shipped pipeline on its first events, run.
 fn finished(work: &Path) -> Setting {

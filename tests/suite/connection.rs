@@ -16,7 +16,7 @@ use crate::support::Nats;
 use crate::support::secured::{Operator, Secrets, secrets_of};
 
 /// A pipeline of one source and one job in its home, with this section on how to reach the broker.
-fn small(nats: &str, flags: &[&str]) -> Setting {
+pub(crate) fn small(nats: &str, flags: &[&str]) -> Setting {
     let home = folder();
     let write = |name: &str, text: &str| std::fs::write(home.path().join(name), text).expect("writable");
     write(
@@ -47,7 +47,7 @@ async fn feed(broker: &Broker) {
     }
 }
 
-async fn consumers(broker: &Broker) -> Vec<String> {
+pub(crate) async fn consumers(broker: &Broker) -> Vec<String> {
     let mut all = Vec::new();
     for stream in ["EVENTS", "SEEN", "MILESTONES", "INVOICE_TRIGGERS"] {
         if let Ok(stream) = broker.jetstream().get_stream(stream).await {
@@ -384,7 +384,7 @@ async fn a_clean_end_leaves_no_consumer_and_status_says_how_far_behind_it_is() {
 }
 
 /// A fenced block of the README that holds this text.
-fn readme_block(text: &str) -> String {
+pub(crate) fn readme_block(text: &str) -> String {
     let readme = std::fs::read_to_string(in_repository("README.md")).expect("readable");
     let blocks: Vec<&str> = readme.split("```").skip(1).step_by(2).collect();
     let block = blocks.into_iter().find(|block| block.contains(text)).expect("the README has it");

@@ -37,7 +37,7 @@ const ALL_BEFORE_CLI: &[&str] =
     &["definition", "plan", "state", "circuit", "store", "source", "decode", "batch", "sink", "checkpoint", "runtime"];
 
 /// The files that talk to NATS, files, processes and terminals; a folder stands for all files below it.
-const EDGES: [&str; 21] = [
+const EDGES: [&str; 22] = [
     "main.rs",
     "cli/",
     "runtime/driver.rs",
@@ -56,6 +56,7 @@ const EDGES: [&str; 21] = [
     "source/stream_state.rs",
     "sink/change_stream.rs",
     "sink/change_target.rs",
+    "sink/history.rs",
     "sink/table/disk.rs",
     "sink/table/object.rs",
     "checkpoint/log.rs",

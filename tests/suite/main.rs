@@ -3,13 +3,18 @@
 #![expect(clippy::disallowed_methods, reason = "the environment may choose a case")]
 
 mod aggregates;
+mod budget;
+mod canaries;
 mod commands;
 mod connection;
 mod demo;
+mod dlq;
+mod doctor;
 mod end_to_end;
 mod error_rows;
 mod files;
 mod intake;
+mod fuzz;
 mod growth;
 mod history;
 mod inventory;
@@ -30,5 +35,6 @@ mod shipped;
 mod shipped_data;
 mod tables;
 mod ties;
+mod verify;
 #[path = "../support/mod.rs"]
 mod support;

@@ -8,9 +8,13 @@ use std::time::Duration;
 use super::Compiler;
 use crate::definition::contract::{Contract, Kind};
 use crate::definition::fields::Named;
-use crate::definition::file::{EventTimeFile, SnapshotFile, SourceFile, StreamFile, UpsertFile, WatchFile};
+use crate::definition::file::{
+    DeadLettersFile, EventTimeFile, SnapshotFile, SourceFile, StreamFile, UpsertFile, WatchFile,
+};
 use crate::definition::name;
-use crate::definition::pipeline::{EventTime, FileSet, Identity, Input, Late, Snapshot, Source, Start};
+use crate::definition::pipeline::{
+    DeadLetterBudget, DeadLetters, EventTime, FileSet, Identity, Input, Late, Snapshot, Source, Start,
+};
 use crate::definition::place;
 use crate::definition::read::Word;
 use crate::definition::subject;
@@ -27,6 +31,7 @@ impl Compiler<'_> {
             contract.as_ref().map(|contract| (self.identity(file, contract), self.event_time(file, contract)));
         self.late(file);
         let history = self.source_history(source, contract.as_deref());
+        let dead_letters = file.dead_letters.as_ref().map_or_else(DeadLetters::default, |file| self.dead_letters(file));
         if let (Some(watch), Some(_)) = (&file.watch, &file.jetstream) {
             self.report().problem(
                 &watch.span,
@@ -47,6 +52,7 @@ impl Compiler<'_> {
             event_time: event_time?,
             late: file.late.as_ref().map(|late| late.value).unwrap_or_default(),
             history: history?,
+            dead_letters,
         })
     }
 
@@ -285,6 +291,18 @@ impl Compiler<'_> {
         }
     }
 
+    fn dead_letters(&mut self, file: &DeadLettersFile) -> DeadLetters {
+        if let (Some(after), false) = (&file.after_span, file.has_max_share) {
+            let help = "say how large a share may be bad, as in `max_share: 1%`, or leave `after` out";
+            self.report().problem(after, "`after` needs `max_share`", help);
+        }
+        let budget = file.max_share.as_ref().map(|share| DeadLetterBudget {
+            max_share_millionths: share.value,
+            after: file.after.unwrap_or(BUDGET_AFTER),
+        });
+        DeadLetters { budget, keep: file.keep.as_ref().map(|keep| keep.value).unwrap_or_default() }
+    }
+
     /// A column of the contract by name.
     fn column<'c>(&mut self, word: &Word, contract: &'c Arc<Contract>) -> Option<(usize, &'c Kind)> {
         let index = contract.column_index(&word.value.value);
@@ -314,6 +332,8 @@ impl Compiler<'_> {
 const NAMES_UNIQUE: &str = "`unique` can't name rows by it";
 /// What the columns of `upsert` are for.
 const NAMES_UPSERT: &str = "`upsert` can't name rows by it";
+/// Of how many events the share of dead letters is taken where `after` does not say.
+const BUDGET_AFTER: u64 = 10_000;
 /// How often new files are looked for where `watch` does not say.
 const WATCH_EVERY: Duration = Duration::from_secs(1);
 

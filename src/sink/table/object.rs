@@ -22,6 +22,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hasher};
 use std::sync::Arc;
 
+use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
@@ -30,6 +31,7 @@ use sha2::{Digest, Sha256};
 use url::Url;
 
 use super::draft::{Draft, DraftFile, DraftRows, Publication, Published, Scope};
+use super::encode::decode;
 use super::layout::MANIFEST;
 use super::manifest::{Manifest, TableFile, TableMeta, hexadecimal};
 use super::objects::{FILES, named, number_of, object_name, retire, take_due};
@@ -154,6 +156,32 @@ impl ObjectTable {
             Error::caused(error.kind(), doing, error)
         })?;
         Ok(Some(self.assemble(&manifest)))
+    }
+
+    /// The version that readers see now with its rows; none if nothing was published.
+    ///
+    /// # Errors
+    ///
+    /// As [`ObjectTable::current`]; kind `Corrupt` also if a file is gone, or does not have the size or the digest that the
+    /// pointer states.
+    pub async fn read(&self) -> Result<Option<(ObjectVersion, Vec<RecordBatch>)>> {
+        let Some((_, text)) = self.read_pointer().await? else { return Ok(None) };
+        let manifest = Manifest::from_json(&text)?;
+        let schema = manifest.arrow_schema()?;
+        let mut batches = Vec::new();
+        for file in &manifest.files {
+            let corrupt = |why: &str| Error::new(ErrorKind::Corrupt, format!("`{}/{}` {why}", self.url, file.name));
+            let found = match self.store.get(&self.path(&file.name)?).await {
+                Err(object_store::Error::NotFound { .. }) => return Err(corrupt("is gone")),
+                found => found.map_err(|error| self.failed("read", &file.name, &error))?,
+            };
+            let bytes = found.bytes().await.map_err(|error| self.failed("read", &file.name, &error))?;
+            if bytes.len() as u64 != file.size_bytes || hexadecimal(&Sha256::digest(&bytes)) != file.sha256 {
+                return Err(corrupt("does not have the size and the digest that were written"));
+            }
+            batches.extend(decode(bytes, &schema)?);
+        }
+        Ok(Some((self.assemble(&manifest), batches)))
     }
 
     /// Makes what is published the table's current version, in one step, and collects files that left ten minutes before
@@ -392,6 +420,15 @@ impl ObjectTable {
         self.leftovers.extend(found.keys().cloned());
         self.found = Some(found);
         Ok(())
+    }
+
+    /// Tries the store as the first publication does, and leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Definition`: a store that does not keep conditions. Kind `Unavailable`: the store.
+    pub async fn try_store(&self) -> Result<()> {
+        self.probe().await
     }
 
     /// Some stores take a condition and ignore it: there two writers could mix their versions.

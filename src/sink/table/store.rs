@@ -89,6 +89,19 @@ impl TableVersion {
     pub fn paths(&self) -> Vec<PathBuf> {
         self.files.iter().map(|file| self.directory.join(&file.name)).collect()
     }
+
+    /// Its rows with the types that they were published with.
+    ///
+    /// # Errors
+    ///
+    /// Kind `Corrupt` if a file does not have the size or the digest that the manifest states; kind `Unavailable`: the disk.
+    pub fn read(&self) -> Result<Vec<RecordBatch>> {
+        let mut batches = Vec::new();
+        for file in &self.files {
+            batches.extend(decode(verified(&self.directory, file)?, &self.schema)?);
+        }
+        Ok(batches)
+    }
 }
 
 impl TableStore {
@@ -256,13 +269,7 @@ impl TableStore {
     /// As [`TableStore::current`]; kind `Corrupt` also if a file does not have the size or the digest that the
     /// manifest states.
     pub fn read(&self) -> Result<Vec<RecordBatch>> {
-        let Some(version) = self.current()? else { return Ok(Vec::new()) };
-        let mut batches = Vec::new();
-        for file in &version.files {
-            let bytes = verified(&version.directory, file)?;
-            batches.extend(decode(bytes, &version.schema)?);
-        }
-        Ok(batches)
+        self.current()?.map_or_else(|| Ok(Vec::new()), |version| version.read())
     }
 
     /// Takes away versions replaced ten minutes before `now`, if this writer published the current one: publications do

@@ -3,6 +3,7 @@
 use super::listing::Place;
 use crate::definition::pipeline::{FileRoot, FileSet, Input, Pipeline};
 use crate::diagnostic::{Diagnostic, Diagnostics};
+use crate::error::Result;
 
 /// Sources without files.
 #[derive(Debug, Default)]
@@ -29,8 +30,8 @@ pub async fn absent(pipeline: &Pipeline) -> Absent {
             };
             Diagnostic::new(&pipeline.text, span, format!("{message}{place}"))
         };
-        match listed(files).await {
-            Err(message) => absent.errors.push(diagnostic(message)),
+        match count(files).await {
+            Err(error) => absent.errors.push(diagnostic(error.chain())),
             Ok(0) if files.watch.is_some() => {}
             Ok(0) if files.only().is_some() => absent.errors.push(
                 diagnostic(format!("there is no {files}"))
@@ -46,8 +47,10 @@ pub async fn absent(pipeline: &Pipeline) -> Absent {
     absent
 }
 
-/// How many files there are, or why that can't be said.
-async fn listed(files: &FileSet) -> Result<usize, String> {
-    let place = Place::open(&files.root).map_err(|error| error.chain())?;
-    place.list(files).await.map(|listed| listed.len()).map_err(|error| error.chain())
+/// How many files there are now, in a bucket too.
+///
+/// # Errors
+/// `Definition` where a name does not say how its file is read; `Unavailable` where they can't be listed.
+pub async fn count(files: &FileSet) -> Result<usize> {
+    Ok(Place::open(&files.root)?.list(files).await?.len())
 }
