@@ -4,6 +4,7 @@
 //! Each group holds an ordered multiset of the values that the aggregates use, as comparable bytes: the ORDER BY columns
 //! first, then the arguments. Aggregates of one node that use the same values in the same order share one multiset.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -57,11 +58,11 @@ pub(crate) enum Argument {
     Value(ScalarValue),
 }
 
-#[derive(Debug, Default)]
+/// Values with their weights, in order.
+#[derive(Debug)]
 enum Multiset {
-    #[default]
-    Empty,
-    One(Box<[u8]>, i64),
+    /// A few of them, one behind the other in one piece of memory: of each its weight, its length and its bytes.
+    Few(Vec<u8>),
     Many(BTreeMap<Box<[u8]>, i64>),
 }
 
@@ -114,8 +115,7 @@ impl Ordered {
         let decoded = self.decode(rows)?;
         let values = decoded.get(column).ok_or_else(missing_column)?;
         let lengths = groups.iter().map(|&group| self.groups[group as usize].iter().count());
-        let filled: NullBuffer =
-            groups.iter().map(|&group| !matches!(self.groups[group as usize], Multiset::Empty)).collect();
+        let filled: NullBuffer = groups.iter().map(|&group| self.groups[group as usize].first().is_some()).collect();
         let values = arrow::compute::cast(values, field.data_type())?;
         let list = ListArray::try_new(Arc::clone(field), OffsetBuffer::from_lengths(lengths), values, Some(filled))?;
         Ok(Arc::new(list))
@@ -170,7 +170,7 @@ impl Accumulate for Ordered {
     }
 
     fn clear(&mut self, group: u32) {
-        self.groups[group as usize] = Multiset::Empty;
+        self.groups[group as usize] = Multiset::default();
     }
 
     fn update(&mut self, groups: &[u32], weights: &[i64], input: &RecordBatch) -> Result<()> {
@@ -214,70 +214,69 @@ impl Accumulate for Ordered {
     }
 }
 
+impl Default for Multiset {
+    fn default() -> Self {
+        Self::Few(Vec::new())
+    }
+}
+
 impl Multiset {
     /// Adds a weight to a value; false if the value's weight is below zero now.
     fn add(&mut self, value: &[u8], weight: i64) -> bool {
-        match self {
-            Self::Empty => {
-                *self = Self::One(value.into(), weight);
-                weight >= 0
-            }
-            Self::One(held, count) if **held == *value => {
-                *count += weight;
-                let left = *count;
-                if left == 0 {
-                    *self = Self::Empty;
-                }
-                left >= 0
-            }
-            Self::One(..) => {
-                let Self::One(held, count) = std::mem::take(self) else { return false };
-                *self = Self::Many(BTreeMap::from([(held, count), (value.into(), weight)]));
-                weight >= 0
-            }
-            Self::Many(values) => {
-                if let Some(count) = values.get_mut(value) {
+        let left = match self {
+            Self::Few(packed) => add_packed(packed, value, weight),
+            Self::Many(values) => match values.get_mut(value) {
+                Some(count) => {
                     *count += weight;
                     let left = *count;
                     if left == 0 {
                         values.remove(value);
                     }
-                    self.shrink();
-                    return left >= 0;
+                    left
                 }
-                values.insert(value.into(), weight);
-                weight >= 0
-            }
-        }
+                None => {
+                    values.insert(value.into(), weight);
+                    weight
+                }
+            },
+        };
+        self.fit();
+        left >= 0
     }
 
-    fn shrink(&mut self) {
-        let Self::Many(values) = self else { return };
-        if values.len() <= 1 {
-            *self = values.pop_first().map_or(Self::Empty, |(value, count)| Self::One(value, count));
+    /// Keeps few values in one way and many in the other.
+    fn fit(&mut self) {
+        match self {
+            // Fewer bytes than so many heads can't be more values.
+            Self::Few(packed) if packed.len() > FEW_MAX * HEAD && unpacked(packed).count() > FEW_MAX => {
+                *self = Self::Many(unpacked(packed).map(|(value, weight)| (value.into(), weight)).collect());
+            }
+            Self::Many(values) if values.len() <= FEW_MAX / 2 => {
+                let mut packed = Vec::new();
+                values.iter().for_each(|(value, &weight)| packed.extend(entry(value, weight)));
+                *self = Self::Few(packed);
+            }
+            _ => {}
         }
     }
 
     fn has_negative(&self) -> bool {
         match self {
-            Self::Empty => false,
-            Self::One(_, count) => *count < 0,
+            Self::Few(packed) => unpacked(packed).any(|(_, weight)| weight < 0),
             Self::Many(values) => values.values().any(|&count| count < 0),
         }
     }
 
     fn first(&self) -> Option<&[u8]> {
         match self {
-            Self::Empty => None,
-            Self::One(value, _) => Some(value),
+            Self::Few(packed) => unpacked(packed).next().map(|(value, _)| value),
             Self::Many(values) => values.keys().next().map(|value| &**value),
         }
     }
 
     fn last(&self) -> Option<&[u8]> {
         match self {
-            Self::Empty => None,
-            Self::One(value, _) => Some(value),
+            Self::Few(packed) => unpacked(packed).last().map(|(value, _)| value),
             Self::Many(values) => values.keys().next_back().map(|value| &**value),
         }
     }
@@ -286,8 +285,9 @@ impl Multiset {
     fn iter(&self) -> Box<dyn Iterator<Item = &[u8]> + '_> {
         let times = |count: i64| usize::try_from(count).unwrap_or(0);
         match self {
-            Self::Empty => Box::new(std::iter::empty()),
-            Self::One(value, count) => Box::new(std::iter::repeat_n(&**value, times(*count))),
+            Self::Few(packed) => {
+                Box::new(unpacked(packed).flat_map(move |(value, count)| std::iter::repeat_n(value, times(count))))
+            }
             Self::Many(values) => {
                 Box::new(values.iter().flat_map(move |(value, &count)| std::iter::repeat_n(&**value, times(count))))
             }
@@ -296,13 +296,102 @@ impl Multiset {
 
     fn bytes(&self) -> usize {
         match self {
-            Self::Empty => 16,
-            Self::One(value, _) => 32 + value.len(),
+            Self::Few(packed) => 32 + packed.capacity(),
             Self::Many(values) => values.keys().map(|value| 48 + value.len()).sum(),
         }
     }
 }
 
+/// Adds a weight to a value among packed ones; returns its weight now.
+fn add_packed(packed: &mut Vec<u8>, value: &[u8], weight: i64) -> i64 {
+    let mut at = 0;
+    let mut held = None;
+    for (known, count) in unpacked(packed) {
+        match known.cmp(value) {
+            Ordering::Less => at += HEAD + known.len(),
+            Ordering::Equal => {
+                held = Some(count);
+                break;
+            }
+            Ordering::Greater => break,
+        }
+    }
+    let left = held.unwrap_or(0) + weight;
+    let old = if held.is_some() { at..at + HEAD + value.len() } else { at..at };
+    let new = (left != 0).then(|| entry(value, left));
+    packed.splice(old, new.into_iter().flatten());
+    left
+}
+
+/// A value as it is packed.
+fn entry(value: &[u8], weight: i64) -> impl Iterator<Item = u8> + '_ {
+    weight.to_le_bytes().into_iter().chain((value.len() as u64).to_le_bytes()).chain(value.iter().copied())
+}
+
+/// Packed values with their weights.
+fn unpacked(mut packed: &[u8]) -> impl Iterator<Item = (&[u8], i64)> {
+    std::iter::from_fn(move || {
+        let (weight, rest) = packed.split_first_chunk()?;
+        let (length, rest) = rest.split_first_chunk()?;
+        let (value, rest) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+        packed = rest;
+        Some((value, i64::from_le_bytes(*weight)))
+    })
+}
+
 fn missing_column() -> DataFusionError {
     DataFusionError::Internal("a multiset lacks a column of its aggregate".to_owned())
+}
+
+/// Groups with more values than this keep them in a tree.
+const FEW_MAX: usize = 16;
+/// Bytes in front of a packed value: its weight and its length.
+const HEAD: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Random values of several lengths come and go as in a tree, while they are few and while they are many.
+    #[test]
+    fn a_multiset_is_in_order_while_its_values_become_many_and_few_again() {
+        let mut state = 5_u64;
+        let mut random = |bound: u64| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 33) % bound
+        };
+        let mut multiset = Multiset::default();
+        let mut model: BTreeMap<Vec<u8>, i64> = BTreeMap::new();
+        let (mut few, mut many) = (0, 0);
+        for step in 0..6_000 {
+            let bound = if step / 1_000 % 2 == 0 { 60 } else { 6 };
+            let value = vec![u8::try_from(random(bound)).expect("small"); usize::try_from(random(3)).expect("small")];
+            let weight = if random(2) == 0 { 1 } else { -1 };
+            let wanted = model.get(&value).copied().unwrap_or(0) + weight;
+            assert_eq!(multiset.add(&value, weight), wanted >= 0, "step {step}");
+            if wanted == 0 {
+                model.remove(&value)
+            } else {
+                model.insert(value, wanted)
+            };
+            // The values of the other phase go when a phase ends.
+            if step % 1_000 == 999 {
+                for (value, weight) in std::mem::take(&mut model) {
+                    multiset.add(&value, -weight);
+                }
+                assert!(multiset.first().is_none(), "step {step}");
+            }
+            match &multiset {
+                Multiset::Few(_) => few += 1,
+                Multiset::Many(_) => many += 1,
+            }
+            let times = |(value, &weight)| std::iter::repeat_n(value, usize::try_from(weight).unwrap_or(0));
+            let expected: Vec<&Vec<u8>> = model.iter().flat_map(times).collect();
+            assert_eq!(multiset.iter().collect::<Vec<_>>(), expected, "step {step}");
+            assert_eq!(multiset.first(), model.keys().next().map(Vec::as_slice), "step {step}");
+            assert_eq!(multiset.last(), model.keys().next_back().map(Vec::as_slice), "step {step}");
+            assert_eq!(multiset.has_negative(), model.values().any(|&weight| weight < 0), "step {step}");
+        }
+        assert!(few > 1_000 && many > 1_000, "{few}, {many}");
+    }
 }
