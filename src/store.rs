@@ -12,7 +12,9 @@ use std::time::Duration;
 use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey, S3ConditionalPut};
 use object_store::local::LocalFileSystem;
 use object_store::path::Path;
-use object_store::{BackoffConfig, ClientConfigKey, ObjectStore, RetryConfig};
+use object_store::{
+    BackoffConfig, ClientConfigKey, ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, RetryConfig,
+};
 use url::Url;
 
 use crate::error::{Error, ErrorKind, Result};
@@ -48,6 +50,61 @@ pub fn open(url: &Url) -> Result<(Arc<dyn ObjectStore>, Path)> {
         (_, Some(bucket)) => Arc::new(s3(bucket, url)?),
     };
     Ok((store, path))
+}
+
+/// The store of a local folder, which must be there; paths in it begin below the folder. What is stored is synced.
+///
+/// # Errors
+///
+/// Kind `Unavailable`: the folder.
+pub fn folder(path: &std::path::Path) -> Result<Arc<dyn ObjectStore>> {
+    let opened = LocalFileSystem::new_with_prefix(path);
+    let opened = opened.map_err(|error| failed(format!("cannot open `{}`", path.display()), &error))?;
+    Ok(Arc::new(opened.with_fsync(true)))
+}
+
+/// A condition that a store may keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Condition {
+    /// Of a name that nothing has.
+    Create,
+    /// Of an object that is still the one that was read.
+    Update,
+}
+
+/// Whether a store keeps conditions: some take one and ignore it. Stores an object under `path`, which nobody else uses, and
+/// removes it.
+///
+/// # Errors
+///
+/// What the store answers otherwise.
+pub async fn keeps_conditions(
+    store: &dyn ObjectStore,
+    path: &Path,
+    conditions: &[Condition],
+) -> object_store::Result<bool> {
+    let put = |text: &'static str, mode: PutMode| {
+        let options = PutOptions { mode, ..PutOptions::default() };
+        store.put_opts(path, PutPayload::from_static(text.as_bytes()), options)
+    };
+    let first = put("1", PutMode::Overwrite).await?;
+    put("2", PutMode::Overwrite).await?;
+    let mut kept = true;
+    for condition in conditions {
+        let mode = match condition {
+            Condition::Create => PutMode::Create,
+            Condition::Update => PutMode::Update(first.clone().into()),
+        };
+        match put("3", mode).await {
+            Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
+            Ok(_) | Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => {
+                kept = false;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    store.delete(path).await?;
+    Ok(kept)
 }
 
 /// The URL as it may be shown: without what could be a secret.
@@ -149,8 +206,6 @@ const SHOWN_MAX: usize = 600;
 
 #[cfg(test)]
 mod tests {
-    use object_store::{ObjectStoreExt, PutMode, PutOptions};
-
     use super::*;
 
     fn refusal(url: &str) -> String {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
+use sha2::{Digest, Sha256};
 
 /// A place in a source: the broker's stream sequence, or the ordinal of a record in a file. The first is 1.
 pub type Sequence = u64;
@@ -70,6 +71,50 @@ pub struct RawMessage {
     pub columns: Option<Arc<[String]>>,
     /// The payload: a JSON document, one CSV record, or many events, as the header `Content-Type` says.
     pub body: Bytes,
+}
+
+/// By what a message is recognised when it is read again.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Anchor {
+    /// Where in the stream.
+    pub sequence: Sequence,
+    /// The broker's timestamp.
+    pub stored_at_us: Micros,
+    /// The digest of subject, headers and body, in hexadecimal.
+    pub sha256: String,
+}
+
+impl Anchor {
+    /// The anchor of a message; none where it does not come from a broker.
+    pub fn of(message: &RawMessage) -> Option<Self> {
+        let stored_at_us = message.received_at?;
+        let mut digest = Sha256::new();
+        let mut part = |bytes: &[u8]| {
+            digest.update((bytes.len() as u64).to_le_bytes());
+            digest.update(bytes);
+        };
+        part(message.subject.as_bytes());
+        for (name, value) in &message.headers {
+            part(name.as_bytes());
+            part(value.as_bytes());
+        }
+        part(&message.body);
+        let sha256 = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        Some(Self { sequence: message.sequence, stored_at_us, sha256 })
+    }
+}
+
+/// What is to be stored in a stream.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OutboundMessage {
+    /// The subject.
+    pub subject: String,
+    /// The media type of the body.
+    pub content_type: String,
+    /// The payload.
+    pub body: String,
 }
 
 /// Records of a file that have types already, in place of as many messages.

@@ -9,6 +9,12 @@
 
 #[path = "jetstream/connection.rs"]
 mod connection;
+#[path = "jetstream/fakes.rs"]
+mod fakes;
+#[path = "jetstream/log.rs"]
+mod log;
+#[path = "jetstream/protocol.rs"]
+mod protocol;
 #[path = "jetstream/sink.rs"]
 mod sink;
 #[path = "jetstream/source.rs"]

@@ -9,6 +9,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arrow::array::RecordBatch;
+use arrow::util::display::{ArrayFormatter, FormatOptions};
 use milepost::circuit::{Circuit, compile};
 use milepost::definition::pipeline::{BatchLimits, Clock, Job, NatsSettings, Pipeline};
 use milepost::diagnostic::{Diagnostics, SourceText};
@@ -53,6 +55,7 @@ fn pipeline(jobs: &[(&str, &str)]) -> Pipeline {
     };
     Pipeline {
         nats: NatsSettings::default(),
+        state: None,
         name: "bench".to_owned(),
         owner: None,
         description: None,
@@ -100,4 +103,30 @@ pub fn median(mut times: Vec<Duration>) -> Duration {
 /// The value of `NAME=` in the environment, or what is usual.
 pub fn setting(name: &str, usual: usize) -> usize {
     std::env::var(name).ok().and_then(|value| value.parse().ok()).unwrap_or(usual)
+}
+
+/// Memory of this process that lies in RAM.
+pub fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("Linux shows a process's memory");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("it says what is resident");
+    let kibibytes: u64 = line.trim().trim_end_matches(" kB").parse().expect("kibibytes");
+    kibibytes * 1_024
+}
+
+/// The rows of batches as sorted lines of text.
+pub fn lines(batches: &[RecordBatch]) -> Vec<String> {
+    let options = FormatOptions::default().with_null("null");
+    let mut lines = Vec::new();
+    for batch in batches {
+        let columns: Vec<ArrayFormatter> = batch
+            .columns()
+            .iter()
+            .map(|column| ArrayFormatter::try_new(column.as_ref(), &options).expect("every type can be shown"))
+            .collect();
+        for row in 0..batch.num_rows() {
+            lines.push(columns.iter().map(|column| column.value(row).to_string()).collect::<Vec<_>>().join(" | "));
+        }
+    }
+    lines.sort();
+    lines
 }

@@ -1,11 +1,39 @@
-//! The log of epochs: which input ranges each epoch took, and what its clock said.
+//! The commit protocol: what makes an epoch real, who may do that, and what follows from it.
 //!
-//! State lives in memory and is rebuilt from the sources: a restart re-runs the logged epochs from exactly their ranges with
-//! exactly their clocks, publishes nothing while it does, and goes on behind the last one. A record is durable before
-//! anything that follows from its epoch leaves the process.
+//! State lives in memory and is rebuilt from the sources: a restart runs the logged epochs again from exactly their ranges with
+//! exactly their clocks, and goes on behind the last one. What makes an epoch real is one object, its [`Manifest`], stored under the
+//! next number on the condition that nothing has that number yet. Of two writers one gets it; the other is fenced. So
+//! nothing that follows from an epoch leaves the process before its manifest is stored: a [`Committed`] is the key to that, and
+//! only [`Log`] makes one.
+//!
+//! Decisions are pure: [`commit`] takes what the store said and says what is to be done. [`LogStore`] is what the protocol needs
+//! of a store; [`ObjectLog`] is that on a local folder or in a bucket.
 
+pub mod chain;
+pub mod commit;
+pub mod outbox;
+mod history;
+mod jetstream;
+mod local;
 mod log;
+mod manifest;
+mod names;
+mod object;
+mod outlet;
 mod record;
+mod recovery;
+mod seal;
+mod storage;
 
-pub use log::{EpochLog, HomeLock};
+pub use chain::{AckPermit, check_end};
+pub use commit::{Committed, Proposal};
+pub use history::{History, Logged};
+pub use jetstream::JetStreamOutlet;
+pub use local::{HomeLock, elapsed};
+pub use log::{Elapsed, FOLD_EVERY, Fit, Log, Staged};
+pub use manifest::{AdoptedSink, Entry, Manifest, StoredFile, Writer};
+pub use object::ObjectLog;
+pub use outlet::{Outlet, roll_forward};
 pub use record::{EpochRecord, InputRange};
+pub use recovery::Owed;
+pub use storage::{Created, LogStore};

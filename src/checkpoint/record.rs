@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::types::{Epoch, Micros, SequenceRange};
+use crate::types::{Anchor, Epoch, Micros, SequenceRange};
 
 /// What an epoch was made of: enough to make it again.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,4 +30,7 @@ pub struct InputRange {
     pub identity: String,
     /// The half-open range of sequences.
     pub range: SequenceRange,
+    /// The last message in it; none for files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub anchor: Option<Anchor>,
 }

@@ -107,6 +107,7 @@ impl Used {
             return Err(DataFusionError::Internal(format!("not an aggregate call: {call}")).into());
         };
         let counts_all = function.func.name() == "count"
+            && !function.params.distinct
             && function
                 .params
                 .args

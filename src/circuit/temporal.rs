@@ -14,7 +14,7 @@ use arrow::row::RowConverter;
 use datafusion::error::{DataFusionError, Result};
 
 use crate::plan::Relation;
-use crate::state::{Delta, with_rows};
+use crate::state::{Delta, row_bytes, row_converter, with_rows};
 use crate::types::Micros;
 
 use super::expression::{Compiled, evaluate_all};
@@ -54,14 +54,7 @@ fn passed(relation: Relation) -> bool {
 impl Temporal {
     /// Appends a flag for each comparison to the rows of `input`; `schema` is `input` and the flags.
     pub(crate) fn new(comparisons: Vec<Comparison>, input: &SchemaRef, schema: SchemaRef) -> Result<Self> {
-        let fields = input.fields().iter().map(|field| arrow::row::SortField::new(field.data_type().clone())).collect();
-        Ok(Self {
-            comparisons,
-            schema,
-            converter: RowConverter::new(fields)?,
-            waiting: BTreeMap::new(),
-            watermark: None,
-        })
+        Ok(Self { comparisons, schema, converter: row_converter(input)?, waiting: BTreeMap::new(), watermark: None })
     }
 
     /// What the operator computes.
@@ -113,7 +106,7 @@ impl Temporal {
     }
 
     fn wait(&mut self, rows: &RecordBatch, weights: &[i64], flips: &[Vec<Option<Micros>>]) -> Result<()> {
-        let encoded = self.converter.convert_columns(rows.columns())?;
+        let encoded = row_bytes(&self.converter, rows)?;
         for (row, &weight) in weights.iter().enumerate() {
             let Some(flip) = Self::next_flip(row, flips, self.watermark) else { continue };
             let bucket = self.waiting.entry(flip).or_default();
@@ -139,7 +132,9 @@ impl Temporal {
         }
         let (rows, weights): (Vec<Box<[u8]>>, Vec<i64>) = passed.into_values().flatten().unzip();
         let parser = self.converter.parser();
-        let columns = self.converter.convert_rows(rows.iter().map(|row| parser.parse(row)))?;
+        let mut columns = self.converter.convert_rows(rows.iter().map(|row| parser.parse(row)))?;
+        // Rows without columns have one in their bytes.
+        columns.truncate(self.schema.fields().len() - self.comparisons.len());
         let fields: Vec<_> = self.schema.fields().iter().take(columns.len()).cloned().collect();
         let schema = Arc::new(arrow::datatypes::Schema::new(fields));
         let batch = with_rows(&schema, columns, rows.len())?;

@@ -20,6 +20,7 @@ pub(crate) struct PipelineFile {
     pub(crate) about: About,
     pub(crate) clock: Option<Placed<Clock>>,
     pub(crate) nats: Option<NatsFile>,
+    pub(crate) state: Option<Word>,
     /// What of `nats` needs variables that are not set.
     pub(crate) unset: Vec<Unset>,
     pub(crate) sources: Vec<Named<SourceFile>>,
@@ -172,6 +173,7 @@ impl PipelineFile {
             about: About::read(&fields, report),
             clock: fields.choice("clock", CLOCKS, &[Clock::Broker, Clock::EventTime], report),
             nats: fields.get("nats").and_then(|node| NatsFile::read(node, report)),
+            state: fields.word("state", report),
             unset: Vec::new(),
             sources: fields.named("sources", &grammar::SOURCE, report, SourceFile::read),
             jobs: fields.named("jobs", &grammar::JOB, report, JobFile::read),

@@ -5,6 +5,8 @@
 //! description, slo), and how work is cut up (`batch`, `every`). Every part is written with its length or a tag before it, so that no two
 //! definitions run together into the same bytes.
 
+use std::collections::BTreeMap;
+
 use sha2::{Digest, Sha256};
 
 use super::contract::{Column, Condition, Contract, Kind, Value};
@@ -29,6 +31,17 @@ impl Pipeline {
         print.many(&self.jobs, |print, job| print.text(&job.fingerprint()));
         print.many(&self.sinks, Print::sink);
         print.finish()
+    }
+}
+
+impl Pipeline {
+    /// The fingerprints of what rows follow from, by what each is of: `clock`, `source NAME`, `job NAME`.
+    pub fn fingerprints(&self) -> BTreeMap<String, String> {
+        let mut clock = Print::new("clock");
+        clock.tag(u8::from(self.clock == Clock::EventTime));
+        let sources = self.sources.iter().map(|source| (format!("source {}", source.name), source.fingerprint()));
+        let jobs = self.jobs.iter().map(|job| (format!("job {}", job.name), job.fingerprint()));
+        [("clock".to_owned(), clock.finish())].into_iter().chain(sources).chain(jobs).collect()
     }
 }
 

@@ -113,6 +113,12 @@ pub(crate) static PIPELINE: Shape = Shape {
             "Where time comes from; `broker` if a source is a JetStream one.",
         ),
         field("nats", Form::One(&NATS), Need::Optional, "How to reach the broker; `--nats` and `--nats-creds` win."),
+        field(
+            "state",
+            Form::Text,
+            Need::Optional,
+            "Where commits lie, as `s3://BUCKET/PREFIX` or `file:///PATH`; below `--home`.",
+        ),
         field("sources", Form::Named(&SOURCE), Need::Required, "The tables that jobs read, by the name that SQL uses."),
         field("jobs", Form::Named(&JOB), Need::Required, "One SELECT each, by the name that SQL uses."),
         field("sinks", Form::Many(&SINK), Need::Optional, "Where the rows or the changes of a job go."),

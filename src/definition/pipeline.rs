@@ -28,6 +28,8 @@ pub struct Pipeline {
     pub clock: Clock,
     /// How to reach the broker.
     pub nats: NatsSettings,
+    /// Where commits lie, in a folder of the pipeline's name; none: below `--home`.
+    pub state: Option<Url>,
     /// In the order of the file, which is the order of rows within an epoch.
     pub sources: Vec<Source>,
     /// In the order of the file.

@@ -9,6 +9,7 @@ use datafusion::datasource::MemTable;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::context::SessionContext;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::collect;
 
 use crate::types::Micros;
 
@@ -73,8 +74,15 @@ pub(super) async fn plan_batch(context: &SessionContext, sql: &str, watermark: O
 
 /// The rows of a planned query.
 pub(super) async fn table_of(frame: DataFrame) -> Result<(SchemaRef, Vec<RecordBatch>)> {
-    let schema: SchemaRef = Arc::new(Schema::new(frame.schema().fields().iter().cloned().collect::<Vec<_>>()));
-    Ok((schema, frame.collect().await?))
+    let planned: Vec<_> = frame.schema().fields().iter().cloned().collect();
+    let task = Arc::new(frame.task_ctx());
+    let physical = frame.create_physical_plan().await?;
+    // Types are coerced after the frame was planned: the branches of a UNION may have had others.
+    let coerced = physical.schema();
+    let typed = planned.iter().zip(coerced.fields());
+    let fields: Vec<_> =
+        typed.map(|(field, typed)| field.as_ref().clone().with_data_type(typed.data_type().clone())).collect();
+    Ok((Arc::new(Schema::new(fields)), collect(physical, task).await?))
 }
 
 /// The same columns, all of them nullable: a table's rows are not checked against what its contract said of nulls.

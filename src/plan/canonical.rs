@@ -8,6 +8,7 @@
 //!
 //! - `min` and `max` of doubles follow the total order: -NaN, -∞ … -0.0, 0.0 … ∞, NaN.
 //! - `avg` of integers is their exact sum by their count, both as doubles; DataFusion's own adds up doubles.
+//! - `sum` of integers fails where its type can't hold it; DataFusion's own wraps.
 //! - `bit_xor(DISTINCT …)` is one of distinct values; DataFusion's grouped one forgets the DISTINCT.
 //! - `percentile_cont` sorts for itself, and no longer asks for an order of the rows; so calls by several columns stand
 //!   side by side in one SELECT.
@@ -32,7 +33,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-use super::exact::ExactMean;
+use super::exact::{ExactMean, ExactSum};
 
 /// The analyzer rule; it runs after types are coerced.
 #[derive(Debug)]
@@ -87,7 +88,7 @@ fn in_canonical_order(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> 
 /// What stands for a call whose result would depend on the order of the rows.
 fn replacement(call: &AggregateFunction, input: &DFSchema) -> Option<AggregateFunction> {
     let inner = call.func.inner();
-    if inner.is::<InCanonicalOrder>() || inner.is::<ExactMean>() {
+    if inner.is::<InCanonicalOrder>() || inner.is::<ExactMean>() || inner.is::<ExactSum>() {
         return None;
     }
     let name = call.func.name();
@@ -96,6 +97,12 @@ fn replacement(call: &AggregateFunction, input: &DFSchema) -> Option<AggregateFu
         replaced.params.args = vec![integer.clone()];
         let mean = Arc::new(AggregateUDF::from(ExactMean::new()));
         replaced.func = if call.params.distinct { wrapped(mean) } else { mean };
+        return Some(replaced);
+    }
+    let integer = |argument: &Expr| argument.get_type(input).is_ok_and(|kind| kind.is_integer());
+    if name == "sum" && call.params.args.first().is_some_and(integer) {
+        let sum = Arc::new(AggregateUDF::from(ExactSum::new()));
+        replaced.func = if call.params.distinct { wrapped(sum) } else { sum };
         return Some(replaced);
     }
     let of_floats =

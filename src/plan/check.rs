@@ -151,7 +151,7 @@ fn refuse_share(call: &AggregateFunction) -> Option<Refusal> {
     if call.func.name() != "percentile_cont" {
         return None;
     }
-    let share = call.params.args.get(1).map(Expr::clone).and_then(constant);
+    let share = call.params.args.get(1).cloned().and_then(constant);
     let message = match share {
         Some(share) if (0.0..=1.0).contains(&share) => return None,
         Some(share) => format!("the share of `percentile_cont` is {share}"),

@@ -1,22 +1,25 @@
 //! The run loop.
 //!
-//! For each epoch, in this order: read, step the circuit, make the epoch's record durable, publish, acknowledge. After a
-//! restart the logged epochs are run again from exactly their ranges and clocks; nothing is published before what was read
-//! when the process last stopped has been read again. Then each change stream is reconciled with its ledger, so that only
-//! differences are published.
+//! For each epoch, in this order: read, step the circuit, and what [`super::machine`] says. After a restart what the last process
+//! left of its publications is brought out, and the logged epochs are run again from exactly their ranges and clocks: they
+//! give the messages that they gave. A change stream that the log knows nothing of is read back, and only differences
+//! are published.
 //!
 //! Upsert files may change. Then every source is read again from where it was begun, into a log of its own that takes the
 //! place of the old one when all has been read: until then readers keep the tables that they have, and a crash changes nothing.
 
-use std::path::{Path, PathBuf};
+mod commit;
+
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use backon::{BackoffBuilder, ExponentialBackoff, ExponentialBuilder};
 use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, select_all};
 
 use crate::batch::{OpenBatch, Supply};
-use crate::checkpoint::{EpochLog, EpochRecord, HomeLock, InputRange};
+use crate::checkpoint::{Entry, EpochRecord, History, HomeLock, InputRange, Log, Logged, Writer, elapsed};
 use crate::definition::pipeline::{Clock, Input, NatsSettings, Pipeline, SinkTarget};
 use crate::diagnostic::Diagnostics;
 use crate::error::{Error, ErrorKind, Result};
@@ -28,11 +31,15 @@ use crate::source::{Read, ReadLimit, Rest, TakenPart};
 use crate::types::{Epoch, Micros, SequenceRange};
 
 use super::engine::{Engine, EpochInput, EpochOutput};
+use super::failpoint::Failpoint;
+use super::fit::fits;
 use super::inputs::{Gathered, InputState, add_range, open_inputs};
-use super::outlets::{self, ChangeOutlet, TableOutlet, state_directory};
+use super::outlets::{self, TableOutlet, state_directory};
+use super::publishing::{Publishing, ReadBack};
 use super::report::{SourceReport, StatusReport};
 use super::shared::{Shared, blocking, blocking_on, write_status};
 use super::socket::{Responder, listen};
+use commit::same_messages;
 
 /// How a pipeline is run.
 pub struct RunOptions {
@@ -122,14 +129,12 @@ async fn run_once(
     let jobs = engine.circuit().jobs().to_vec();
     let tables = outlets::open_tables(&pipeline, &jobs, &options.home)?;
     let lock = HomeLock::take(&directory)?;
-    let (log, records) = match anew {
-        Some(begun) => begin_anew(&directory, begun)?,
-        None => EpochLog::open(&directory)?,
+    let place = outlets::state_place(&pipeline, &directory);
+    let publishing = match &broker {
+        Some(broker) if options.publish => Publishing::open(&pipeline, &jobs, Some(broker)).await.map_err(told)?,
+        _ => Publishing::open(&pipeline, &jobs, None).await?,
     };
-    let changes = match &broker {
-        Some(broker) if options.publish => outlets::open_changes(&pipeline, &jobs, broker).await.map_err(told)?,
-        _ => Vec::new(),
-    };
+    let taken = take_over(&pipeline, &directory, publishing, anew).await.map_err(told)?;
     for input in &mut inputs {
         input.identity = input.source.identity().await?;
     }
@@ -143,19 +148,23 @@ async fn run_once(
     let mut driver = Driver {
         broker,
         pipeline,
+        place,
         directory,
         inputs,
         shared,
-        changes,
+        publishing: taken.publishing,
+        unadopted: taken.unadopted,
         tables,
-        log,
+        log: taken.log,
+        aside: taken.aside,
+        begun: Vec::new(),
         options,
         stop,
-        published: false,
         behind: false,
         warned: Repeats::default(),
+        pauses: None,
     };
-    let finished = driver.drive(records).await;
+    let finished = driver.drive(taken.course).await;
     join_all(driver.inputs.iter_mut().map(|input| input.source.close())).await;
     drop(listening);
     drop(lock);
@@ -166,12 +175,57 @@ async fn run_once(
     })
 }
 
-/// Begins a log whose first record says where each stream was begun, and takes nothing.
-fn begin_anew(directory: &Path, begun: Vec<InputRange>) -> Result<(EpochLog, Vec<EpochRecord>)> {
-    let first = EpochRecord { epoch: Epoch(1), clock_us: None, watermark_us: None, ended: false, inputs: begun };
-    let mut log = EpochLog::begin_anew(directory)?;
-    log.append(&first)?;
-    Ok((log, vec![first]))
+/// What is there when the log is ours.
+struct Taken {
+    log: Log,
+    /// What is to be run again.
+    course: Vec<Logged>,
+    publishing: Publishing,
+    unadopted: Option<ReadBack>,
+    aside: Option<Vec<EpochRecord>>,
+}
+
+/// Makes this process the only writer of the pipeline's log, and brings out what the last one left.
+async fn take_over(
+    pipeline: &Pipeline,
+    directory: &std::path::Path,
+    mut publishing: Publishing,
+    anew: Option<Vec<InputRange>>,
+) -> Result<Taken> {
+    let writer = Writer::this_process();
+    let store = outlets::open_state(pipeline, directory, &writer.nonce).await?;
+    let (prints, place) = (pipeline.fingerprints(), outlets::state_place(pipeline, directory));
+    let fit = |history: &History| fits(history, &prints, &place);
+    let (log, history) = Log::open(store, writer, elapsed(), prints.clone(), &fit).await?;
+    Failpoint::Claimed.reached();
+    let mut unadopted = publishing.take_up(&log, &history).await?;
+    let aside = anew.map(|begun| vec![begin_anew(begun)]);
+    let course = match &aside {
+        Some(records) => records.iter().cloned().map(Logged::in_silence).collect(),
+        None => history.course(log.store()).await?,
+    };
+    if aside.is_some() && unadopted.is_none() {
+        // A generation has no sinks before it is established.
+        unadopted = Some(publishing.read_back().await?);
+    }
+    Ok(Taken { log, course, publishing, unadopted, aside })
+}
+
+/// The first record of a generation: it says where each stream was begun, and takes nothing.
+fn begin_anew(begun: Vec<InputRange>) -> EpochRecord {
+    EpochRecord { epoch: Epoch(1), clock_us: None, watermark_us: None, ended: false, inputs: begun }
+}
+
+/// A stream that is not what was read of it, with what can be done.
+fn lost(source: &str, place: &str, error: Error) -> Error {
+    if error.kind() != ErrorKind::Corrupt {
+        return error;
+    }
+    let doing = format!(
+        "source `{source}` can't be read again as it was; bring the stream back as it was, or begin anew: give `--home` another folder \
+         or remove `{place}`"
+    );
+    Error::caused(ErrorKind::Corrupt, doing, error.chain())
 }
 
 fn needs_broker(pipeline: &Pipeline, publish: bool) -> bool {
@@ -202,18 +256,26 @@ struct Driver {
     broker: Option<Broker>,
     pipeline: Arc<Pipeline>,
     directory: PathBuf,
+    /// Where the log lies, for people.
+    place: String,
     inputs: Vec<InputState>,
     shared: Arc<Shared>,
-    changes: Vec<ChangeOutlet>,
+    publishing: Publishing,
+    /// What the streams say of what was published, where the log does not.
+    unadopted: Option<ReadBack>,
     tables: Vec<TableOutlet>,
-    log: EpochLog,
+    log: Log,
+    /// While everything is read again: the epochs so far, which nobody finds yet.
+    aside: Option<Vec<EpochRecord>>,
+    /// What was taken first of each source, by the log.
+    begun: Vec<InputRange>,
     options: RunOptions,
     /// Resolves when the process is asked to end.
     stop: Stop,
-    /// Whether the change streams stand where the tables stand.
-    published: bool,
     /// What was said of the environment a short while ago.
     warned: Repeats,
+    /// The pauses of a broken environment; none while all is well.
+    pauses: Option<ExponentialBackoff>,
     /// Whether readers find more than was read again so far: the tables that they have stay as they are.
     behind: bool,
 }
@@ -228,12 +290,12 @@ enum Course {
 }
 
 impl Driver {
-    async fn drive(&mut self, records: Vec<EpochRecord>) -> Result<Course> {
-        let changes = self.take_up(&records).await?;
+    async fn drive(&mut self, course: Vec<Logged>) -> Result<Course> {
+        let changes = self.take_up(&course).await?;
         if !changes.is_empty() {
             return self.settle_changes(&changes).await;
         }
-        let driven = self.drive_on(records).await;
+        let driven = self.drive_on(course).await;
         let changed = self.inputs.iter_mut().enumerate().find_map(|(at, input)| Some((at, input.changed.take()?)));
         match changed {
             Some(changed) => self.settle_changes(&[changed]).await,
@@ -241,22 +303,28 @@ impl Driver {
         }
     }
 
-    async fn drive_on(&mut self, records: Vec<EpochRecord>) -> Result<()> {
-        self.behind = !records.is_empty();
-        for record in records {
+    async fn drive_on(&mut self, course: Vec<Logged>) -> Result<()> {
+        self.behind = !course.is_empty();
+        for logged in course {
             if self.stopped() {
                 return self.finish().await;
             }
-            self.rerun(record).await?;
+            match logged {
+                Logged::Epoch { record, sha256 } => self.rerun(record, sha256.as_deref()).await?,
+                Logged::Adopt { sinks, sha256 } => self.adopt_again(sinks, sha256.as_deref()).await?,
+            }
         }
-        self.behind = self.log.is_begun_anew();
+        self.behind = self.aside.is_some();
         for input in &mut self.inputs {
             input.goal = input.source.end().await?.unwrap_or(0);
         }
         self.note_progress();
-        let fresh = self.is_fresh()?;
-        if fresh {
-            self.reconcile().await?;
+        if self.aside.is_none() && self.unadopted.is_some() {
+            self.renounce().await?;
+        }
+        // What was never published is published from the first epoch on; what was, once all is read that there is.
+        if self.shared.lock().epoch().0 == 0 && self.unadopted.as_ref().is_some_and(ReadBack::is_empty) {
+            self.adopt().await?;
         }
         let mut batch = OpenBatch::new(self.pipeline.batch);
         let started = now();
@@ -265,10 +333,10 @@ impl Driver {
             if self.stopped() {
                 return self.finish().await;
             }
-            if !self.published && self.caught_up() {
-                self.log.establish()?;
+            if self.caught_up() && (self.aside.is_some() || self.unadopted.is_some()) {
+                self.establish().await?;
                 self.behind = false;
-                self.reconcile().await?;
+                self.adopt().await?;
             }
             if self.options.until_caught_up && self.caught_up() {
                 self.close().await?;
@@ -299,18 +367,24 @@ impl Driver {
 
     /// Brings the sources to where the log begins. State is rebuilt from them, so they must still give what they gave;
     /// returns what they no longer do.
-    async fn take_up(&mut self, records: &[EpochRecord]) -> Result<Vec<(usize, String)>> {
+    async fn take_up(&mut self, course: &[Logged]) -> Result<Vec<(usize, String)>> {
         let mut taken: Vec<Vec<TakenPart>> = vec![Vec::new(); self.inputs.len()];
-        for range in records.iter().flat_map(|record| &record.inputs) {
+        let records = course.iter().filter_map(|logged| match logged {
+            Logged::Epoch { record, .. } => Some(record),
+            Logged::Adopt { .. } => None,
+        });
+        records.clone().for_each(|record| self.note_begun(record));
+        for range in records.flat_map(|record| &record.inputs) {
             let position = self.inputs.iter().position(|input| *input.name == *range.source);
             let Some(parts) = position.and_then(|position| taken.get_mut(position)) else {
                 return Err(self.other_history(&range.source, "it is no longer in the pipeline"));
             };
-            add_range(parts, &range.identity, range.range);
+            add_range(parts, &range.identity, range.range, range.anchor.clone());
         }
         let mut changes = Vec::new();
         for (position, (input, parts)) in self.inputs.iter_mut().zip(&taken).enumerate() {
-            changes.extend(input.source.resume(parts).await?.map(|changed| (position, changed)));
+            let resumed = input.source.resume(parts).await.map_err(|error| lost(&input.name, &self.place, error))?;
+            changes.extend(resumed.map(|changed| (position, changed)));
         }
         Ok(changes)
     }
@@ -339,33 +413,34 @@ impl Driver {
 
     /// Where each stream was begun; it must still hold everything from there on.
     async fn begun(&mut self) -> Result<Vec<InputRange>> {
-        let records = self.log.logged()?;
         let mut begun = Vec::new();
         for input in self.inputs.iter_mut().filter(|input| !input.file) {
-            let mut ranges = records.iter().flat_map(|record| &record.inputs);
-            let Some(first) = ranges.find(|range| *range.source == *input.name) else { continue };
+            let Some(first) = self.begun.iter().find(|range| *range.source == *input.name) else { continue };
             let start = first.range.start;
             input.source.seek(start).await.map_err(|error| {
                 let doing =
                     format!("an upsert file has changed, and source `{}` must be read again from {start}", input.name);
                 Error::caused(error.kind(), doing, error)
             })?;
-            begun.push(InputRange { range: SequenceRange { start, end: start }, ..first.clone() });
+            begun.push(InputRange { range: SequenceRange { start, end: start }, anchor: None, ..first.clone() });
         }
         Ok(begun)
+    }
+
+    fn note_begun(&mut self, record: &EpochRecord) {
+        for range in &record.inputs {
+            if !self.begun.iter().any(|begun| begun.source == range.source) {
+                self.begun.push(range.clone());
+            }
+        }
     }
 
     fn other_history(&self, source: &str, what: &str) -> Error {
         let doing = format!(
             "source `{source}`: {what}; to begin anew, give `--home` another folder or remove `{}`",
-            self.directory.display()
+            self.place
         );
         Error::new(ErrorKind::Definition, doing)
-    }
-
-    /// Nothing was ever read or published here: changes are published from the first epoch on.
-    fn is_fresh(&self) -> Result<bool> {
-        Ok(self.shared.lock().epoch().0 == 0 && self.changes.iter().all(ChangeOutlet::is_fresh))
     }
 
     fn stopped(&self) -> bool {
@@ -447,6 +522,7 @@ impl Driver {
             source: input.name.to_string(),
             identity: taken.identity,
             range: taken.range,
+            anchor: taken.anchor,
         };
         let inputs = self
             .inputs
@@ -461,59 +537,40 @@ impl Driver {
     async fn epoch(&mut self, inputs: Vec<InputRange>, input: EpochInput) -> Result<()> {
         let epoch = Epoch(self.shared.lock().epoch().0 + 1);
         let record = EpochRecord { epoch, clock_us: None, watermark_us: None, ended: false, inputs };
-        let watched = if self.published { self.changes.iter().map(|outlet| outlet.job).collect() } else { Vec::new() };
-        let (record, output) = self.step(record, input, watched).await?;
-        self.log.append(&record)?;
-        self.let_out(output).await?;
-        for input in &mut self.inputs {
-            if let Err(error) = input.source.acknowledge(input.next).await {
-                tracing::debug!(source = %input.name, cause = %error.chain(), "an acknowledgement, for lag figures only, failed");
-            }
+        let (record, output) = self.step(record, input).await?;
+        self.note_begun(&record);
+        if let Some(aside) = &mut self.aside {
+            aside.push(record);
+            self.show(&output.changed);
+        } else {
+            let draft = self.publishing.changes(&output)?;
+            self.carry_out(Entry::Epoch(record), draft, &output.changed).await?;
         }
         self.note_progress();
         Ok(())
     }
 
     /// Steps the engine off the threads that serve the broker.
-    async fn step(
-        &self,
-        record: EpochRecord,
-        input: EpochInput,
-        watched: Vec<usize>,
-    ) -> Result<(EpochRecord, EpochOutput)> {
+    async fn step(&self, record: EpochRecord, input: EpochInput) -> Result<(EpochRecord, EpochOutput)> {
+        let watched = if self.aside.is_some() { Vec::new() } else { self.publishing.watched() };
         self.shared.off_loop(move |engine| engine.run_epoch(record, input, &watched)).await
     }
 
-    async fn let_out(&mut self, output: EpochOutput) -> Result<()> {
-        for table in &mut self.tables {
-            table.dirty |= output.changed.contains(&table.job);
-        }
-        for (job, changes) in output.changes {
-            for position in 0..self.changes.len() {
-                while self.changes[position].job == job {
-                    match self.changes[position].publish(output.stamp, changes.clone()).await {
-                        Ok(_) => break,
-                        Err(error) => self.wait_out(error).await?,
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Runs a logged epoch again: the same ranges, the same clock; nothing leaves the process.
-    async fn rerun(&mut self, record: EpochRecord) -> Result<()> {
+    /// Runs a logged epoch again: the same ranges, the same clock. The messages that follow from it were published already, and
+    /// must be those that were.
+    async fn rerun(&mut self, record: EpochRecord, sha256: Option<&str>) -> Result<()> {
         let (mut messages, mut rows) = (vec![Vec::new(); self.inputs.len()], vec![Vec::new(); self.inputs.len()]);
         for taken in &record.inputs {
             let Some(position) = self.inputs.iter().position(|input| *input.name == *taken.source) else { continue };
-            let (more_messages, more_rows) = self.inputs[position].read_range(taken.range).await?;
+            let again = self.inputs[position].read_range(taken.range, taken.anchor.as_ref()).await;
+            let (more_messages, more_rows) = again.map_err(|error| lost(&taken.source, &self.place, error))?;
             messages[position].extend(more_messages);
             rows[position].extend(more_rows);
         }
         let watermark = record.watermark_us;
         let close_at = record.inputs.is_empty().then_some(record.watermark_us).flatten();
         let input = EpochInput { messages, rows, clock: record.clock_us, ended: record.ended, close_at };
-        let (again, output) = self.step(record, input, Vec::new()).await?;
+        let (again, output) = self.step(record, input).await?;
         if again.watermark_us != watermark {
             let doing = format!(
                 "epoch {} gives another watermark than the log says: a source's `event_time` has changed",
@@ -521,24 +578,10 @@ impl Driver {
             );
             return Err(Error::new(ErrorKind::Definition, doing));
         }
-        self.let_out(output).await?;
+        let draft = self.publishing.changes(&output)?;
+        same_messages(&draft, sha256, &format!("epoch {}", again.epoch))?;
+        self.show(&output.changed);
         self.note_progress();
-        Ok(())
-    }
-
-    /// Brings every change stream to where its table stands.
-    async fn reconcile(&mut self) -> Result<()> {
-        for outlet in &mut self.changes {
-            let (stamp, rows) = {
-                let engine = self.shared.lock();
-                (engine.stamp(), engine.publishable(outlet.job)?)
-            };
-            if stamp.epoch.0 > 0 {
-                let messages = outlet.reconcile(stamp, rows).await?;
-                tracing::info!(job = %outlet.name, messages, "brought the change stream to where the table stands");
-            }
-        }
-        self.published = true;
         Ok(())
     }
 
@@ -564,7 +607,8 @@ impl Driver {
             return Err(error);
         }
         self.note_trouble(error)?;
-        futures::future::select(self.stop.clone(), tokio::time::sleep(RETRY_EVERY).boxed()).await;
+        let pause = self.pauses.get_or_insert_with(pauses).next().unwrap_or(PAUSE_MAX);
+        futures::future::select(self.stop.clone(), tokio::time::sleep(pause).boxed()).await;
         Ok(())
     }
 
@@ -635,7 +679,10 @@ impl Driver {
                 self.tables[position].version(&self.pipeline.name, &mut engine)?
             };
             match blocking_on(move || version.write(wall_clock())).await {
-                Ok(Published::Version(())) => break,
+                Ok(Published::Version(())) => {
+                    Failpoint::TableShown.reached();
+                    break;
+                }
                 Ok(Published::WholeNeeded) => self.tables[position].need_whole(),
                 Err(error) => {
                     self.wait_out(error).await?;
@@ -682,8 +729,9 @@ impl Driver {
     }
 
     /// Nothing keeps the sources from being read.
-    fn note_calm(&self) {
-        let trouble = self.log.is_begun_anew().then(|| REBUILDING.to_owned());
+    fn note_calm(&mut self) {
+        self.pauses = None;
+        let trouble = self.aside.is_some().then(|| REBUILDING.to_owned());
         *self.shared.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
@@ -718,5 +766,18 @@ const TICK_EVERY: Duration = Duration::from_secs(1);
 const IDLE_WAIT: Duration = Duration::from_millis(200);
 /// What `status` says while everything is read again.
 const REBUILDING: &str = "an upsert file has changed: every source is being read again";
-/// How long a broken environment is left alone before it is tried again.
-const RETRY_EVERY: Duration = Duration::from_secs(1);
+/// How long a broken environment is left alone before it is tried again: ever longer, and not all who wait at the same moment.
+fn pauses() -> ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(PAUSE_MIN)
+        .with_max_delay(PAUSE_MAX)
+        .with_factor(2.0)
+        .with_jitter()
+        .without_max_times()
+        .build()
+}
+
+/// The first pause; jitter adds as much again at most.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+/// The longest pause; likewise.
+const PAUSE_MAX: Duration = Duration::from_secs(4);

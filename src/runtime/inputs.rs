@@ -12,7 +12,7 @@ use crate::source::connect::Broker;
 use crate::source::file::FileSource;
 use crate::source::jetstream::JetStreamSource;
 use crate::source::{Read, ReadLimit, Rest, Source, TakenPart};
-use crate::types::{RawMessage, RawRows, Sequence, SequenceRange};
+use crate::types::{Anchor, RawMessage, RawRows, Sequence, SequenceRange};
 
 /// A source as the loop reads it.
 pub(super) struct InputState {
@@ -107,7 +107,8 @@ impl Gathered {
         batch.add(events, bytes + row_bytes, now);
         let identity = read.part.as_deref().unwrap_or(&input.identity);
         if let Some(taken) = self.taken.get_mut(position) {
-            add_range(taken, identity, SequenceRange { start, end: read.next });
+            let anchor = read.messages.last().and_then(Anchor::of);
+            add_range(taken, identity, SequenceRange { start, end: read.next }, anchor);
         }
         self.messages.get_mut(position).into_iter().for_each(|messages| messages.append(&mut read.messages));
         self.rows.get_mut(position).into_iter().for_each(|rows| rows.append(&mut read.rows));
@@ -159,8 +160,12 @@ impl InputState {
         self.upsert && !self.caught_up()
     }
 
-    /// Reads exactly a logged range.
-    pub(super) async fn read_range(&mut self, range: SequenceRange) -> Result<(Vec<RawMessage>, Vec<RawRows>)> {
+    /// Reads exactly a logged range, whose last message was that of the anchor.
+    pub(super) async fn read_range(
+        &mut self,
+        range: SequenceRange,
+        anchor: Option<&Anchor>,
+    ) -> Result<(Vec<RawMessage>, Vec<RawRows>)> {
         if self.next != range.start {
             self.source.seek(range.start).await?;
         }
@@ -184,15 +189,28 @@ impl InputState {
                 return Err(Error::new(ErrorKind::Corrupt, doing));
             }
         }
-        Ok((messages, rows))
+        match anchor {
+            Some(anchor) if messages.last().and_then(Anchor::of).as_ref() != Some(anchor) => {
+                let doing = format!(
+                    "message {} of source `{}` is not the one that was read before: the stream was restored to an older copy, lost its \
+                     end, or the message was deleted",
+                    anchor.sequence, self.name
+                );
+                Err(Error::new(ErrorKind::Corrupt, doing))
+            }
+            _ => Ok((messages, rows)),
+        }
     }
 }
 
 /// Adds a range to what was taken of an input: it goes on where the last one ended.
-pub(super) fn add_range(taken: &mut Vec<TakenPart>, identity: &str, range: SequenceRange) {
+pub(super) fn add_range(taken: &mut Vec<TakenPart>, identity: &str, range: SequenceRange, anchor: Option<Anchor>) {
     match taken.last_mut() {
-        Some(last) if last.identity == identity => last.range.end = range.end,
-        _ => taken.push(TakenPart { identity: identity.to_owned(), range }),
+        Some(last) if last.identity == identity => {
+            last.range.end = range.end;
+            last.anchor = anchor.or_else(|| last.anchor.take());
+        }
+        _ => taken.push(TakenPart { identity: identity.to_owned(), range, anchor }),
     }
 }
 

@@ -1,14 +1,18 @@
-//! The run loop: read, step, log, publish, acknowledge, in that order.
+//! The run loop: read, step, commit, publish, acknowledge, in that order.
 //!
-//! [`engine`] is synchronous and knows no I/O: raw messages in, changed tables out. [`driver`] moves bytes: it reads the
-//! sources, makes each epoch's record durable, and only then lets anything leave the process.
+//! [`engine`] is synchronous and knows no I/O: raw messages in, changed tables out. [`machine`] says in which order an epoch's
+//! effects leave the process. [`driver`] moves bytes: it reads the sources, and does what the two say.
 
 mod budget;
 mod clock;
 pub mod driver;
 pub mod engine;
+pub mod failpoint;
+mod fit;
 mod inputs;
+pub mod machine;
 pub mod outlets;
+mod publishing;
 pub mod report;
 mod sink_check;
 mod shared;

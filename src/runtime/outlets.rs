@@ -1,6 +1,6 @@
-//! Where results leave the process: change streams, Parquet tables, and what `query` reads when nothing runs.
+//! Where results leave the process: Parquet tables, and what `query` reads when nothing runs; and where commits lie.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -9,28 +9,18 @@ use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::record_batch::RecordBatch;
 use futures::lock::Mutex;
 
+use crate::checkpoint::{EpochRecord, History, LogStore, Logged, ObjectLog};
 use crate::circuit::CompiledJob;
 use crate::definition::pipeline::{Pipeline, SinkTarget, TablePlace};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::BatchTable;
-use crate::sink::change_stream::{ChangeStreamSink, ChangeTarget, ensure_stream};
-use crate::sink::subject::SubjectTemplate;
+use crate::sink::Stamp;
 use crate::sink::table::{ObjectTable, Publication, Published, Scope, TableMeta, TableStore, unpartitioned};
-use crate::sink::{ChangeSink, KeyedChanges, Stamp};
-use crate::source::connect::Broker;
 use crate::state::{GroupKey, Partition};
+use crate::store;
 use crate::types::Micros;
 
 use super::engine::Engine;
-
-/// A change stream of a job.
-pub(crate) struct ChangeOutlet {
-    /// The job's position in the circuit.
-    pub(crate) job: usize,
-    /// The job's name.
-    pub(crate) name: Arc<str>,
-    sink: Box<dyn ChangeSink>,
-}
 
 /// A Parquet table of a job.
 pub(crate) struct TableOutlet {
@@ -55,51 +45,6 @@ pub(crate) struct TableOutlet {
 enum TableWriter {
     Local(TableStore),
     Object(Box<ObjectTable>),
-}
-
-/// Opens the change streams of a pipeline, creating missing streams with all the subjects that its jobs publish to.
-pub(crate) async fn open_changes(
-    pipeline: &Pipeline,
-    jobs: &[CompiledJob],
-    broker: &Broker,
-) -> Result<Vec<ChangeOutlet>> {
-    let mut filters: BTreeMap<&str, Vec<String>> = BTreeMap::new();
-    let mut wanted = Vec::new();
-    for sink in &pipeline.sinks {
-        let SinkTarget::JetStream { stream, subject } = &sink.target else { continue };
-        let (position, job) = compiled(jobs, sink.job)?;
-        let key = key_names(job);
-        filters.entry(stream).or_default().push(SubjectTemplate::parse(subject, &key)?.filter());
-        wanted.push((position, job, stream, subject, key));
-    }
-    for (stream, filters) in &filters {
-        ensure_stream(broker.jetstream(), stream, filters).await?;
-    }
-    let mut outlets = Vec::new();
-    for (position, job, stream, subject, key) in wanted {
-        let target =
-            ChangeTarget { pipeline: &pipeline.name, job: &job.name, stream, subject, schema: &job.schema, key: &key };
-        let sink = ChangeStreamSink::open(broker.jetstream(), &target).await?;
-        outlets.push(ChangeOutlet { job: position, name: Arc::clone(&job.name), sink: Box::new(sink) });
-    }
-    Ok(outlets)
-}
-
-impl ChangeOutlet {
-    /// Whether nothing was ever published here.
-    pub(crate) fn is_fresh(&self) -> bool {
-        self.sink.is_fresh()
-    }
-
-    /// Publishes an epoch's changes.
-    pub(crate) async fn publish(&mut self, stamp: Stamp, changes: KeyedChanges) -> Result<u64> {
-        self.sink.publish(stamp, changes).await
-    }
-
-    /// Publishes what differs between the whole table and what was published before.
-    pub(crate) async fn reconcile(&mut self, stamp: Stamp, table: RecordBatch) -> Result<u64> {
-        self.sink.reconcile(stamp, table).await
-    }
 }
 
 /// The Parquet tables of a pipeline; checks that local paths are free.
@@ -226,6 +171,42 @@ impl PendingVersion {
         };
         Ok(if whole_needed { Published::WholeNeeded } else { Published::Version(()) })
     }
+}
+
+/// Where a pipeline's commits lie, for people.
+pub(crate) fn state_place(pipeline: &Pipeline, directory: &Path) -> String {
+    match &pipeline.state {
+        None => directory.display().to_string(),
+        Some(url) => format!("{}/{}", store::shown(url).trim_end_matches('/'), pipeline.name),
+    }
+}
+
+/// The epochs that a pipeline's log holds now, the last generation's; none where there is no log. Nothing is changed.
+pub(crate) async fn logged_epochs(pipeline: &Pipeline, directory: &Path) -> Result<Vec<EpochRecord>> {
+    if pipeline.state.is_none() && !directory.exists() {
+        return Ok(Vec::new());
+    }
+    let log = state_log(pipeline, directory)?;
+    let course = History::read(&log).await?.course(&log).await?;
+    Ok(course.into_iter().filter_map(Logged::into_epoch).collect())
+}
+
+fn state_log(pipeline: &Pipeline, directory: &Path) -> Result<ObjectLog> {
+    let place = state_place(pipeline, directory);
+    Ok(match &pipeline.state {
+        None => ObjectLog::new(store::folder(directory)?, Default::default(), place),
+        Some(url) => {
+            let (opened, prefix) = store::open(url)?;
+            ObjectLog::new(opened, prefix.join(pipeline.name.as_str()), place)
+        }
+    })
+}
+
+/// Where a pipeline's commits lie, once the store has shown that it keeps the condition that they rest on. `directory` is there.
+pub(crate) async fn open_state(pipeline: &Pipeline, directory: &Path, nonce: &str) -> Result<Arc<dyn LogStore>> {
+    let log = state_log(pipeline, directory)?;
+    log.probe(nonce).await?;
+    Ok(Arc::new(log))
 }
 
 /// The state directory of a pipeline.

@@ -4,7 +4,7 @@ use async_nats::jetstream::context::{CreateStreamErrorKind, GetStreamErrorKind};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 use async_nats::jetstream::{Context, ErrorCode};
 
-use super::subject::covers;
+use super::subject::{covers, encode_token};
 use crate::error::{Concern, Error, ErrorKind, Result};
 
 /// Creates `stream` for messages that `filters` select if it is missing: on files, without limits, without deletion,
@@ -14,13 +14,14 @@ use crate::error::{Concern, Error, ErrorKind, Result};
 /// # Errors
 /// `Definition` where an existing stream doesn't take the subjects or may lose messages (the text names the setting and
 /// the command that mends it), or where the broker refuses the settings; `Unavailable` where it doesn't answer.
-pub async fn ensure_stream(context: &Context, stream: &str, filters: &[String]) -> Result<()> {
+pub async fn ensure_stream(context: &Context, stream: &str, filters: &[String]) -> Result<StreamSize> {
     let doing = || format!("opening the change stream `{stream}`");
     let existing = match context.get_stream(stream).await {
         Ok(existing) => existing,
         Err(error) => match error.kind() {
             GetStreamErrorKind::JetStream(cause) if cause.error_code() == ErrorCode::STREAM_NOT_FOUND => {
-                return create(context, stream, filters).await;
+                create(context, stream, filters).await?;
+                return Ok(size(context, -1));
             }
             GetStreamErrorKind::EmptyName | GetStreamErrorKind::InvalidStreamName => {
                 return Err(Error::new(ErrorKind::Definition, format!("`{stream}` is not a stream name")));
@@ -30,7 +31,7 @@ pub async fn ensure_stream(context: &Context, stream: &str, filters: &[String]) 
     };
     let problems = problems(&existing.cached_info().config, filters);
     if problems.is_empty() {
-        return Ok(());
+        return Ok(size(context, existing.cached_info().config.max_message_size));
     }
     let wrong = format!("stream `{stream}` can't carry changes: {}", Concern::all(&problems));
     Err(Error::new(ErrorKind::Definition, wrong))
@@ -52,6 +53,27 @@ pub async fn examine(context: &Context, stream: &str, filters: &[String]) -> Res
             _ => Err(Error::caused(ErrorKind::Unavailable, format!("asking for stream `{stream}`"), error.to_string())),
         },
     }
+}
+
+/// How much a stream takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StreamSize {
+    /// Bytes of one message with its subject and headers.
+    pub message_bytes_max: usize,
+    /// Bytes of one message by the broker, whatever the stream says.
+    pub payload_bytes_max: usize,
+}
+
+fn size(context: &Context, message_bytes: i32) -> StreamSize {
+    let payload_bytes_max = context.client().server_info().max_payload;
+    let of_stream = usize::try_from(message_bytes).ok().filter(|bytes| *bytes > 0);
+    let message_bytes_max = of_stream.map_or(payload_bytes_max, |bytes| bytes.min(payload_bytes_max));
+    StreamSize { message_bytes_max, payload_bytes_max }
+}
+
+/// The subject of a pipeline's markers on a stream.
+pub fn marker_subject(stream: &str, pipeline: &str) -> String {
+    format!("_milepost.{stream}.{}", encode_token(pipeline))
 }
 
 /// The subjects for a stream's marker messages, one a pipeline, outside what consumers of changes ask for.
@@ -99,12 +121,16 @@ fn settings(stream: &str, filters: &[String]) -> Config {
 fn problems(config: &Config, filters: &[String]) -> Vec<Concern> {
     let name = &config.name;
     let mut problems = Vec::new();
-    for filter in filters.iter().filter(|filter| !config.subjects.iter().any(|subject| covers(subject, filter))) {
-        let mut subjects = config.subjects.clone();
-        subjects.push(filter.clone());
+    let needed = filters.iter().cloned().chain([marker_filter(name)]);
+    let missing: Vec<String> =
+        needed.filter(|filter| !config.subjects.iter().any(|subject| covers(subject, filter))).collect();
+    if !missing.is_empty() {
         problems.push(Concern::new(
-            format!("its subjects `{}` don't cover `{filter}`", config.subjects.join("`, `")),
-            format!("`nats stream edit {name} --subjects \"{}\"` adds it", subjects.join(",")),
+            format!("its subjects `{}` don't cover `{}`", config.subjects.join("`, `"), missing.join("`, `")),
+            format!(
+                "`nats stream edit {name} --subjects \"{}\"` adds what is missing",
+                config.subjects.iter().chain(&missing).cloned().collect::<Vec<_>>().join(",")
+            ),
         ));
     }
     let limits = [
@@ -117,6 +143,12 @@ fn problems(config: &Config, filters: &[String]) -> Vec<Concern> {
         problems.push(Concern::new(
             format!("`{setting}` removes messages that later revisions rest on"),
             format!("`nats stream edit {name} {mend}` keeps them"),
+        ));
+    }
+    if !config.allow_atomic_publish {
+        problems.push(Concern::new(
+            "it takes no atomic batches".to_owned(),
+            format!("`nats stream edit {name} --allow-batch` lets it take them"),
         ));
     }
     let others = [
@@ -152,11 +184,15 @@ mod tests {
     #[test]
     fn each_setting_that_may_lose_messages_is_named_with_its_remedy() {
         let good = || settings("T", &["t.*".to_owned()]);
-        let cases: [Case; 12] = [
+        let cases: [Case; 13] = [
             (|_| {}, None),
-            (|config| config.subjects = vec!["t.>".to_owned()], None),
+            (|config| config.subjects = vec!["t.>".to_owned(), "_milepost.>".to_owned()], None),
+            (|config| config.allow_atomic_publish = false, Some("`nats stream edit T --allow-batch`")),
             (|config| config.max_messages = 0, None),
-            (|config| config.subjects = vec!["t.a".to_owned()], Some("`nats stream edit T --subjects \"t.a,t.*\"`")),
+            (
+                |config| config.subjects = vec!["t.a".to_owned(), "_milepost.T.*".to_owned()],
+                Some("`nats stream edit T --subjects \"t.a,_milepost.T.*,t.*\"`"),
+            ),
             (|config| config.max_age = Duration::from_secs(60), Some("`nats stream edit T --max-age=0`")),
             (|config| config.max_messages = 10, Some("`nats stream edit T --max-msgs=-1`")),
             (|config| config.max_messages_per_subject = 1, Some("`nats stream edit T --max-msgs-per-subject=-1`")),

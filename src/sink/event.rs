@@ -153,7 +153,7 @@ mod tests {
     }
 
     fn next(change: Change, number: u64, content: Content) -> Next {
-        Next { change, revision: Revision { number, content }, expected_sequence: 0 }
+        Next { change, revision: Revision { number, content } }
     }
 
     fn message(clock: Option<i64>, key: &[&str], next: &Next) -> String {

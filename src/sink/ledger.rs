@@ -1,16 +1,18 @@
 //! What was published per subject, and what follows from it.
 //!
 //! Law: the last message of a subject is the ledger's entry for it. A subject's messages are its revisions, numbered
-//! from 1 without gaps; a revision is published on the condition that its predecessor is still the last, so that of
-//! two writers one is refused. Publishing what the ledger already says is nothing.
+//! from 1 without gaps. Publishing what the ledger already says is nothing.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
 
 /// The digest of a row: SHA-256 over its canonical bytes.
 pub type Digest = [u8; 32];
 
 /// What a message says about its key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Option<String>", try_from = "Option<String>")]
 pub enum Content {
     /// The row exists, with this digest.
     Present(Digest),
@@ -19,7 +21,8 @@ pub enum Content {
 }
 
 /// One message of a subject.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Revision {
     /// Its number, from 1.
     pub number: u64,
@@ -45,35 +48,13 @@ pub struct Next {
     pub change: Change,
     /// Its number and content.
     pub revision: Revision,
-    /// The stream sequence that must be the subject's last; 0: the subject must have no message.
-    pub expected_sequence: u64,
 }
 
-/// The last message of each subject.
-#[derive(Debug, Default)]
+/// The last revision of each subject.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Ledger {
-    entries: HashMap<String, Entry>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    last: Revision,
-    sequence: u64,
-    /// Revisions that were sent without learning what became of them, the oldest first.
-    in_doubt: Vec<Revision>,
-}
-
-/// What the last message of a subject in the stream means to a writer with this ledger.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
-    /// The ledger is right: what was sent was not stored (yet).
-    Unchanged,
-    /// What was in doubt is stored; the ledger says so now.
-    Stored,
-    /// Somebody else wrote it.
-    Foreign,
-    /// A message that the ledger has is gone from the stream.
-    Lost,
+    entries: BTreeMap<String, Revision>,
 }
 
 impl Ledger {
@@ -84,93 +65,58 @@ impl Ledger {
 
     /// What must be published for the subject to say `content`; none: nothing.
     pub fn decide(&self, subject: &str, content: Content) -> Option<Next> {
-        let Some(entry) = self.entries.get(subject).filter(|entry| entry.sequence > 0) else {
-            return match content {
-                Content::Present(_) => Some(Next {
-                    change: Change::Appeared,
-                    revision: Revision { number: 1, content },
-                    expected_sequence: 0,
-                }),
-                Content::Revoked => None,
-            };
-        };
-        let change = match (entry.last.content, content) {
+        let last = self.entries.get(subject);
+        let change = match (last.map_or(Content::Revoked, |last| last.content), content) {
             (before, after) if before == after => return None,
             (Content::Revoked, _) => Change::Appeared,
             (_, Content::Present(_)) => Change::Changed,
             (_, Content::Revoked) => Change::Revoked,
         };
-        Some(Next {
-            change,
-            revision: Revision { number: entry.last.number + 1, content },
-            expected_sequence: entry.sequence,
-        })
+        let number = last.map_or(0, |last| last.number) + 1;
+        Some(Next { change, revision: Revision { number, content } })
     }
 
-    /// Notes that `revision` is the subject's last message, at this stream sequence.
-    pub fn record(&mut self, subject: &str, revision: Revision, sequence: u64) {
-        self.entries.insert(subject.to_owned(), Entry { last: revision, sequence, in_doubt: Vec::new() });
-    }
-
-    /// Notes that `revision` is about to be sent. Until [`Ledger::record`], its outcome is not known, and that of the
-    /// `DOUBTS_MAX` before it isn't either.
-    pub fn doubt(&mut self, subject: &str, revision: Revision) {
-        let nothing =
-            || Entry { last: Revision { number: 0, content: Content::Revoked }, sequence: 0, in_doubt: Vec::new() };
-        let in_doubt = &mut self.entries.entry(subject.to_owned()).or_insert_with(nothing).in_doubt;
-        if !in_doubt.contains(&revision) {
-            if in_doubt.len() == DOUBTS_MAX {
-                in_doubt.remove(0);
-            }
-            in_doubt.push(revision);
+    /// Notes that `revision` is the subject's last one.
+    pub fn record(&mut self, subject: &str, revision: Revision) {
+        match self.entries.get_mut(subject) {
+            Some(last) => *last = revision,
+            None => drop(self.entries.insert(subject.to_owned(), revision)),
         }
-    }
-
-    /// Notes that what is in doubt will never be stored, where the last message is known to be the ledger's.
-    pub fn dismiss(&mut self, subject: &str) {
-        if let Some(entry) = self.entries.get_mut(subject) {
-            entry.in_doubt.clear();
-        }
-    }
-
-    /// Compares the subject's last message in the stream (its sequence, and its revision if we could have written it)
-    /// with the ledger, and adopts it if it was in doubt.
-    pub fn judge(&mut self, subject: &str, stored: Option<(u64, Option<Revision>)>) -> Verdict {
-        let entry = self.entries.get(subject);
-        let sequence = entry.map_or(0, |entry| entry.sequence);
-        let was_sent = |revision: &Revision| entry.is_some_and(|entry| entry.in_doubt.contains(revision));
-        match stored {
-            None if sequence == 0 => Verdict::Unchanged,
-            None => Verdict::Lost,
-            Some((stored, _)) if stored == sequence => Verdict::Unchanged,
-            Some((stored, Some(revision))) if was_sent(&revision) => {
-                self.record(subject, revision, stored);
-                Verdict::Stored
-            }
-            Some(_) => Verdict::Foreign,
-        }
-    }
-
-    /// The subjects with a revision in doubt, sorted.
-    pub fn doubted(&self) -> Vec<String> {
-        self.subjects(|entry| !entry.in_doubt.is_empty())
     }
 
     /// The subjects whose row exists, sorted.
     pub fn present(&self) -> Vec<String> {
-        self.subjects(|entry| matches!(entry.last.content, Content::Present(_)))
-    }
-
-    fn subjects(&self, select: impl Fn(&Entry) -> bool) -> Vec<String> {
-        let selected = self.entries.iter().filter(|(_, entry)| select(entry));
-        let mut subjects: Vec<String> = selected.map(|(subject, _)| subject.clone()).collect();
-        subjects.sort_unstable();
-        subjects
+        let present = self.entries.iter().filter(|(_, last)| matches!(last.content, Content::Present(_)));
+        present.map(|(subject, _)| subject.clone()).collect()
     }
 }
 
-/// Revisions in doubt that a subject remembers.
-const DOUBTS_MAX: usize = 16;
+impl From<Content> for Option<String> {
+    fn from(content: Content) -> Self {
+        match content {
+            Content::Present(digest) => Some(digest.iter().map(|byte| format!("{byte:02x}")).collect()),
+            Content::Revoked => None,
+        }
+    }
+}
+
+impl TryFrom<Option<String>> for Content {
+    type Error = String;
+
+    fn try_from(text: Option<String>) -> Result<Self, String> {
+        let Some(text) = text else { return Ok(Self::Revoked) };
+        let wrong = || format!("`{text}` is no digest");
+        let mut digest = Digest::default();
+        if text.len() != 2 * digest.len() || !text.is_ascii() {
+            return Err(wrong());
+        }
+        for (byte, pair) in digest.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let pair = std::str::from_utf8(pair).map_err(|_| wrong())?;
+            *byte = u8::from_str_radix(pair, 16).map_err(|_| wrong())?;
+        }
+        Ok(Self::Present(digest))
+    }
+}
 
 #[cfg(test)]
 mod tests {
@@ -185,79 +131,42 @@ mod tests {
 
     #[test]
     fn a_change_is_published_as_the_next_revision_and_a_repetition_is_nothing() {
-        // (last message, wanted content, what is published: change, number, expected sequence)
+        // (last message, wanted content, what is published: change, number)
         for (last, wanted, expected) in [
-            (None, ROW, Some((Change::Appeared, 1, 0))),
+            (None, ROW, Some((Change::Appeared, 1))),
             (None, Content::Revoked, None),
-            (Some((revision(1, ROW), 10)), ROW, None),
-            (Some((revision(1, ROW), 10)), OTHER, Some((Change::Changed, 2, 10))),
-            (Some((revision(2, OTHER), 11)), Content::Revoked, Some((Change::Revoked, 3, 11))),
-            (Some((revision(3, Content::Revoked), 12)), Content::Revoked, None),
-            (Some((revision(3, Content::Revoked), 12)), ROW, Some((Change::Appeared, 4, 12))),
+            (Some(revision(1, ROW)), ROW, None),
+            (Some(revision(1, ROW)), OTHER, Some((Change::Changed, 2))),
+            (Some(revision(2, OTHER)), Content::Revoked, Some((Change::Revoked, 3))),
+            (Some(revision(3, Content::Revoked)), Content::Revoked, None),
+            (Some(revision(3, Content::Revoked)), ROW, Some((Change::Appeared, 4))),
         ] {
             let mut ledger = Ledger::default();
-            if let Some((last, sequence)) = last {
-                ledger.record("s", last, sequence);
-            }
+            last.into_iter().for_each(|last| ledger.record("s", last));
             let found = ledger.decide("s", wanted);
-            assert_eq!(
-                found.map(|next| (next.change, next.revision.number, next.expected_sequence)),
-                expected,
-                "{last:?} {wanted:?}"
-            );
+            assert_eq!(found.map(|next| (next.change, next.revision.number)), expected, "{last:?} {wanted:?}");
             assert!(found.is_none_or(|next| next.revision.content == wanted));
         }
     }
 
     #[test]
-    fn a_last_message_is_ours_if_it_is_known_or_in_doubt_and_foreign_otherwise() {
-        let known = Some((revision(1, ROW), 10));
-        let doubted = Some(revision(2, OTHER));
-        // (last known message, revision in doubt, last stored message, verdict)
-        for (last, doubt, stored, expected) in [
-            (None, None, None, Verdict::Unchanged),
-            (None, Some(revision(1, ROW)), None, Verdict::Unchanged),
-            (None, Some(revision(1, ROW)), Some((10, Some(revision(1, ROW)))), Verdict::Stored),
-            (None, Some(revision(1, ROW)), Some((10, Some(revision(1, OTHER)))), Verdict::Foreign),
-            (known, doubted, Some((10, Some(revision(1, ROW)))), Verdict::Unchanged),
-            (known, doubted, Some((11, doubted)), Verdict::Stored),
-            (known, doubted, Some((11, Some(revision(2, Content::Revoked)))), Verdict::Foreign),
-            (known, doubted, Some((11, Some(revision(3, OTHER)))), Verdict::Foreign),
-            (known, doubted, Some((11, None)), Verdict::Foreign),
-            (known, None, Some((11, doubted)), Verdict::Foreign),
-            (known, doubted, None, Verdict::Lost),
-        ] {
-            let mut ledger = Ledger::default();
-            if let Some((last, sequence)) = last {
-                ledger.record("s", last, sequence);
-            }
-            if let Some(doubt) = doubt {
-                ledger.doubt("s", doubt);
-            }
-            assert_eq!(ledger.judge("s", stored), expected, "{last:?} {doubt:?} {stored:?}");
-        }
-    }
-
-    #[test]
-    fn what_was_in_doubt_and_is_stored_is_the_ground_of_the_next_revision() {
-        let mut ledger = Ledger::default();
-        ledger.doubt("s", revision(1, ROW));
-        ledger.doubt("s", revision(1, OTHER));
-        assert_eq!(ledger.decide("s", OTHER).map(|next| next.revision.number), Some(1));
-        assert_eq!(ledger.judge("s", None), Verdict::Unchanged);
-        assert_eq!(ledger.judge("s", Some((7, Some(revision(1, ROW))))), Verdict::Stored);
-        let next = ledger.decide("s", OTHER).unwrap();
-        assert_eq!((next.change, next.revision.number, next.expected_sequence), (Change::Changed, 2, 7));
-    }
-
-    #[test]
     fn only_rows_that_exist_are_present() {
         let mut ledger = Ledger::default();
-        ledger.record("b", revision(1, ROW), 1);
-        ledger.record("a", revision(1, ROW), 2);
-        ledger.record("c", revision(2, Content::Revoked), 3);
-        ledger.doubt("d", revision(1, ROW));
+        ledger.record("b", revision(1, ROW));
+        ledger.record("a", revision(1, ROW));
+        ledger.record("c", revision(2, Content::Revoked));
         assert_eq!(ledger.present(), ["a", "b"]);
-        assert_eq!(ledger.doubted(), ["d"]);
+    }
+
+    #[test]
+    fn a_ledger_comes_back_from_its_json_and_a_spoilt_digest_does_not() {
+        let mut ledger = Ledger::default();
+        ledger.record("a", revision(1, Content::Present(std::array::from_fn(|at| u8::try_from(at * 7).unwrap()))));
+        ledger.record("b", revision(2, Content::Revoked));
+        let text = serde_json::to_string(&ledger).unwrap();
+        assert_eq!(serde_json::from_str::<Ledger>(&text).unwrap(), ledger);
+        for spoilt in ["0", "zz", "€"] {
+            assert!(serde_json::from_str::<Ledger>(&text.replacen("0007", spoilt, 1)).is_err(), "{spoilt}");
+        }
     }
 }

@@ -3,6 +3,7 @@
 pub mod body;
 pub mod change_stream;
 pub mod change_target;
+pub mod changes;
 pub mod event;
 pub mod history;
 pub mod ledger;
@@ -10,11 +11,8 @@ pub mod subject;
 pub mod table;
 mod body_schema;
 
-use arrow::record_batch::RecordBatch;
-use futures::future::BoxFuture;
-
-use crate::error::Result;
 use crate::types::{Epoch, Micros};
+use arrow::record_batch::RecordBatch;
 
 /// What an epoch's end changed in a job, by key: each touched key stands in exactly one of the two batches, once.
 #[derive(Debug, Clone)]
@@ -34,18 +32,4 @@ pub struct Stamp {
     pub clock: Option<Micros>,
     /// The epoch's watermark; none until every source with an event time has spoken.
     pub watermark: Option<Micros>,
-}
-
-/// Where a job's changes go. An implementor promises: publishing the same changes again publishes nothing; when the
-/// future resolves with `Ok`, everything is stored; after an error of kind `Unavailable` the same call may be made again.
-pub trait ChangeSink: Send {
-    /// Whether nothing was ever published: no key has a revision.
-    fn is_fresh(&self) -> bool;
-
-    /// Publishes what differs between `changes` and what was published before; returns how many messages that took.
-    fn publish(&mut self, stamp: Stamp, changes: KeyedChanges) -> BoxFuture<'_, Result<u64>>;
-
-    /// Publishes what differs between the whole table and what was published before: keys that `table` lacks are
-    /// revoked. For the first publication after a restart.
-    fn reconcile(&mut self, stamp: Stamp, table: RecordBatch) -> BoxFuture<'_, Result<u64>>;
 }

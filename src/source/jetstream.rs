@@ -28,10 +28,10 @@ use super::delivery::Delivery;
 use super::feed::{Feed, Heard, OpenError};
 use super::stream_settings::{judge, removes_from_the_front};
 use super::stream_state::{StreamState, instant, missing, sequence_at};
-use super::{Read, ReadLimit, Rest, Source};
+use super::{Read, ReadLimit, Rest, Source, TakenPart};
 use crate::definition::pipeline::Start;
 use crate::error::{Error, ErrorKind, Result};
-use crate::types::{RawMessage, Sequence};
+use crate::types::{Anchor, RawMessage, Sequence};
 
 /// A stream, or what a subject filter selects of it.
 pub struct JetStreamSource {
@@ -379,6 +379,59 @@ impl JetStreamSource {
         ))
     }
 
+    /// Whether what was read before is still there, and is what it was.
+    async fn take_up(&mut self, taken: &[TakenPart]) -> Result<Option<String>> {
+        let identity = self.identity().await?;
+        if let Some(other) = taken.iter().find(|part| part.identity != identity) {
+            let doing =
+                format!("the stream is `{identity}` now, and `{}` was read: it was created anew", other.identity);
+            return Err(Error::new(ErrorKind::Corrupt, doing));
+        }
+        let Some(last) = taken.last() else { return Ok(None) };
+        let state = self.ask_state().await?;
+        state.check_position(&self.stream, last.range.end)?;
+        let Some(anchor) = &last.anchor else { return Ok(None) };
+        let doing = format!("looking for message {} of stream `{}`", anchor.sequence, self.stream);
+        let found = match self.stored(anchor.sequence).await {
+            Ok(found) => found,
+            Err(cause) => return Err(Error::caused(ErrorKind::Unavailable, doing, cause)),
+        };
+        let corrupt = |what: &str| {
+            let doing = format!(
+                "message {} of stream `{}`, the last one that was read, {what}; the one that was read is of `{}`",
+                anchor.sequence,
+                self.stream,
+                instant(i128::from(anchor.stored_at_us) * 1_000)
+            );
+            Error::new(ErrorKind::Corrupt, doing)
+        };
+        match found.as_ref().and_then(Anchor::of) {
+            Some(found) if found == *anchor => Ok(None),
+            Some(_) => Err(corrupt(
+                "is another one: the stream was restored to an older copy or lost its end, and its sequences are used again",
+            )),
+            None => Err(corrupt("is no longer there: it was purged or deleted")),
+        }
+    }
+
+    /// A message as it stands in the stream; none if it is not there.
+    async fn stored(&self, sequence: Sequence) -> Result<Option<RawMessage>, String> {
+        let stream = self.broker.jetstream().get_stream_no_info(&*self.stream).await;
+        match stream.map_err(|error| error.to_string())?.get_raw_message(sequence).await {
+            Ok(message) => Ok(Some(RawMessage {
+                stream: Arc::clone(&self.stream),
+                sequence: message.sequence,
+                subject: message.subject.as_str().into(),
+                received_at: i64::try_from(message.time.unix_timestamp_nanos().div_euclid(1_000)).ok(),
+                headers: headers(&message.headers),
+                columns: None,
+                body: message.payload,
+            })),
+            Err(error) if error.kind() == LastRawMessageErrorKind::NoMessageFound => Ok(None),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
     /// After silence: whether the stream is still there, and how far it holds nothing for us.
     async fn confirm(&mut self) -> Result<()> {
         self.confirm_due = false;
@@ -489,6 +542,10 @@ impl Source for JetStreamSource {
             }
         }
         .boxed()
+    }
+
+    fn resume<'a>(&'a mut self, taken: &'a [TakenPart]) -> BoxFuture<'a, Result<Option<String>>> {
+        self.take_up(taken).boxed()
     }
 
     /// The stream's name and creation time.

@@ -19,7 +19,7 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 
 use crate::error::Result;
-use crate::types::{Micros, RawMessage, RawRows, Sequence, SequenceRange};
+use crate::types::{Anchor, Micros, RawMessage, RawRows, Sequence, SequenceRange};
 
 /// One input, read in order. An implementor promises:
 ///
@@ -64,7 +64,7 @@ pub trait Source: Send {
 
     /// Takes up what was read before, part by part in that order, to be called before anything else; the next read gives the
     /// first sequence again. Returns what of it is no longer as it was, for a person, behind the name of the source; the input
-    /// can't be read then.
+    /// can't be read then. An error of kind `Corrupt` says the same of a stream.
     fn resume<'a>(&'a mut self, taken: &'a [TakenPart]) -> BoxFuture<'a, Result<Option<String>>> {
         async move {
             let identity = self.identity().await?;
@@ -82,6 +82,8 @@ pub struct TakenPart {
     pub identity: String,
     /// The half-open range of sequences.
     pub range: SequenceRange,
+    /// The last message in it; none for files, and where it is not known.
+    pub anchor: Option<Anchor>,
 }
 
 /// How much one read may take.

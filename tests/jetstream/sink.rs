@@ -1,5 +1,6 @@
 //! What a change stream promises, also over restarts, lost acknowledgements and second writers.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,13 +9,18 @@ use arrow::datatypes::{DataType, Field, Int32Type, Schema, TimeUnit};
 use async_nats::jetstream::consumer::{AckPolicy, pull};
 use async_nats::jetstream::stream::{Config, StorageType};
 use futures::StreamExt;
+use milepost::checkpoint::chain::{Link, Marker, Roll};
+use milepost::checkpoint::outbox::{BatchSize, Draft};
+use milepost::checkpoint::{Entry, EpochRecord, JetStreamOutlet, Log, Outlet, Staged, Writer, elapsed, roll_forward};
 use milepost::error::{Error, ErrorKind};
 use milepost::sink::body::row_schema;
-use milepost::sink::change_stream::{ChangeStreamSink, ChangeTarget};
-use milepost::sink::{ChangeSink, KeyedChanges, Stamp};
-use milepost::types::Epoch;
+use milepost::sink::change_stream::{ensure_stream, marker_subject, read_ledger};
+use milepost::sink::changes::{ChangeDesk, ChangeTarget};
+use milepost::sink::{KeyedChanges, Stamp};
+use milepost::types::{Epoch, OutboundMessage};
 use serde_json::{Value, json};
 
+use crate::fakes::MemoryStore;
 use crate::support::{Nats, SOON};
 
 const STREAM: &str = "TRIGGERS";
@@ -57,24 +63,94 @@ fn stamp(epoch: u64) -> Stamp {
     Stamp { epoch: Epoch(epoch), clock: Some(epoch as i64 * 1_000_000), watermark: None }
 }
 
-async fn try_open(nats: &Nats) -> Result<ChangeStreamSink, Error> {
-    let (schema, key) = (schema(), ["trigger_key".to_owned()]);
-    let target = ChangeTarget {
-        pipeline: "p",
-        job: "triggers",
-        stream: STREAM,
-        subject: "invoice.triggers.{trigger_key}",
-        schema: &schema,
-        key: &key,
-    };
-    ChangeStreamSink::open(nats.broker.jetstream(), &target).await
+/// A job's change stream with a log of its own, as a run has them.
+struct Sink {
+    desk: ChangeDesk,
+    outlet: JetStreamOutlet,
+    log: Log,
+    end: Link,
+    size: BatchSize,
+    /// What is committed and may not be out.
+    rolls: Vec<Roll>,
+    patience: Duration,
 }
 
-async fn open(nats: &Nats) -> ChangeStreamSink {
-    try_open(nats).await.unwrap_or_else(|error| panic!("{}", error.chain()))
+impl Sink {
+    async fn open(nats: &Nats) -> Result<Self, Error> {
+        let (context, schema, key) = (nats.broker.jetstream(), schema(), ["trigger_key".to_owned()]);
+        let subject = "invoice.triggers.{trigger_key}";
+        let target =
+            ChangeTarget { pipeline: "p", job: "triggers", stream: STREAM, subject, schema: &schema, key: &key };
+        let mut desk = ChangeDesk::new(&target)?;
+        JetStreamOutlet::check_broker(context)?;
+        let size = ensure_stream(context, STREAM, &[desk.filter()]).await?;
+        let outlet = JetStreamOutlet::new(context, STREAM, marker_subject(STREAM, "p"));
+        let end = Link::from(outlet.last_marker().await?);
+        desk.set_ledger(read_ledger(context, &desk).await?);
+        let store = Arc::new(MemoryStore::calm());
+        let (log, _) = Log::open(store, Writer::this_process(), elapsed(), BTreeMap::new(), &|_| Ok(())).await?;
+        let size = BatchSize { message_bytes_max: size.message_bytes_max, batch_bytes_max: size.payload_bytes_max };
+        Ok(Self { desk, outlet, log, end, size, rolls: Vec::new(), patience: Duration::from_secs(10) })
+    }
+
+    fn with_patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    async fn publish(&mut self, stamp: Stamp, changes: KeyedChanges) -> Result<u64, Error> {
+        self.settle().await?;
+        let messages = self.desk.changes(stamp, &changes)?;
+        self.carry_out(stamp, messages).await
+    }
+
+    async fn reconcile(&mut self, stamp: Stamp, table: RecordBatch) -> Result<u64, Error> {
+        self.settle().await?;
+        let messages = self.desk.reconcile(stamp, &table)?;
+        self.carry_out(stamp, messages).await
+    }
+
+    async fn carry_out(&mut self, stamp: Stamp, messages: Vec<OutboundMessage>) -> Result<u64, Error> {
+        let count = messages.len() as u64;
+        let mut draft = Draft::default();
+        draft.add(STREAM, messages);
+        let staged = draft.outbox(&|_| Some((self.end.clone(), self.size)))?.map(Staged::new);
+        let record = EpochRecord {
+            epoch: stamp.epoch,
+            clock_us: stamp.clock,
+            watermark_us: None,
+            ended: false,
+            inputs: Vec::new(),
+        };
+        let mut proposal = self.log.propose(Entry::Epoch(record), staged)?;
+        let committed = Arc::new(self.log.put(&mut proposal).await?);
+        self.rolls = Roll::of(&committed);
+        self.settle().await?;
+        Ok(count)
+    }
+
+    /// Brings out what is committed.
+    async fn settle(&mut self) -> Result<(), Error> {
+        let started = std::time::Instant::now();
+        for roll in &mut self.rolls {
+            while let Err(error) = roll_forward(&self.outlet, roll, &|| ()).await {
+                if error.kind() != ErrorKind::Unavailable || started.elapsed() > self.patience {
+                    return Err(error);
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+            self.end = roll.end().unwrap();
+        }
+        self.rolls.clear();
+        Ok(())
+    }
 }
 
-async fn publish(sink: &mut ChangeStreamSink, epoch: u64, present: &[Row<'_>], gone: &[&str]) -> u64 {
+async fn open(nats: &Nats) -> Sink {
+    Sink::open(nats).await.unwrap_or_else(|error| panic!("{}", error.chain()))
+}
+
+async fn publish(sink: &mut Sink, epoch: u64, present: &[Row<'_>], gone: &[&str]) -> u64 {
     sink.publish(stamp(epoch), changes(present, gone)).await.unwrap_or_else(|error| panic!("{}", error.chain()))
 }
 
@@ -204,25 +280,65 @@ async fn a_restart_reads_the_ledger_back_and_publishes_differences_only() {
     assert_eq!(sink.reconcile(stamp(3), table(&rows)).await.unwrap(), 4);
     assert_eq!(sink.reconcile(stamp(4), table(&rows)).await.unwrap(), 0);
     let told = told(&nats).await;
-    assert_eq!(told[2_500..], ["key 0 changed 2", "new appeared 1", "key 2498 revoked 2", "key 2499 revoked 2"]);
+    assert_eq!(told[2_500..], ["key 0 changed 2", "key 2498 revoked 2", "key 2499 revoked 2", "new appeared 1"]);
 }
 
 #[tokio::test]
-async fn a_second_writer_is_fenced_unless_it_says_the_same() {
+async fn of_two_writers_with_a_ledger_the_second_to_publish_is_fenced() {
     let nats = Nats::start().await;
     let (mut first, mut second) = (open(&nats).await, open(&nats).await);
     assert_eq!(publish(&mut first, 1, &[("a", 1)], &[]).await, 1);
-    publish(&mut second, 1, &[("a", 1)], &[]).await;
-    assert_eq!(told(&nats).await, ["a appeared 1"]);
+    for attempt in 0..2 {
+        let error = match attempt {
+            0 => second.publish(stamp(1), changes(&[("a", 1)], &[])).await.unwrap_err(),
+            _ => second.settle().await.unwrap_err(),
+        };
+        assert_eq!(error.kind(), ErrorKind::Fenced, "{}", error.chain());
+        assert!(error.to_string().contains("another writer publishes to stream `TRIGGERS`"), "{error}");
+    }
     publish(&mut first, 2, &[("a", 2)], &[]).await;
-    let error = second.publish(stamp(2), changes(&[("a", 3)], &[])).await.unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Fenced, "{}", error.chain());
-    assert!(error.to_string().contains("subject `invoice.triggers.a` of stream `TRIGGERS`"), "{error}");
     assert_eq!(told(&nats).await, ["a appeared 1", "a changed 2"]);
 }
 
 #[tokio::test]
-async fn a_call_that_was_given_up_halfway_is_finished_by_the_next() {
+async fn a_stream_that_lost_what_was_published_is_noticed() {
+    let nats = Nats::start().await;
+    let mut sink = open(&nats).await;
+    publish(&mut sink, 1, &[("a", 1)], &[]).await;
+    nats.broker.jetstream().delete_stream(STREAM).await.unwrap();
+    open(&nats).await;
+    let error = sink.publish(stamp(2), changes(&[("a", 2)], &[])).await.unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Corrupt, "{}", error.chain());
+    assert!(error.to_string().contains("lacks messages that were published to it up to manifest 3"), "{error}");
+    assert!(told(&nats).await.is_empty(), "nothing is published out of turn");
+}
+
+#[tokio::test]
+async fn batches_end_in_markers_that_follow_each_other() {
+    let nats = Nats::start().await;
+    let mut sink = open(&nats).await;
+    let keys: Vec<String> = (0..2_500).map(|number| format!("key {number}")).collect();
+    let rows: Vec<Row> = keys.iter().map(|key| (key.as_str(), 5)).collect();
+    publish(&mut sink, 1, &rows, &[]).await;
+    publish(&mut sink, 2, &[("key 0", 6)], &[]).await;
+    let stream = nats.broker.jetstream().get_stream(STREAM).await.unwrap();
+    let mut found = Vec::new();
+    for sequence in 1..=stream.cached_info().state.last_sequence {
+        let message = stream.get_raw_message(sequence).await.unwrap();
+        if message.subject.as_str() == "_milepost.TRIGGERS.p" {
+            let marker: Marker = serde_json::from_slice(&message.payload).unwrap();
+            found.push((sequence, marker.manifest, marker.batch, marker.batches));
+        }
+    }
+    let batches = found.iter().filter(|(_, manifest, ..)| *manifest == 2).count();
+    assert!(batches >= 3, "{found:?}");
+    let due = (0..batches).map(|batch| (2, batch, batches)).chain([(3, 0, 1)]);
+    assert!(found.iter().map(|(_, manifest, batch, batches)| (*manifest, *batch, *batches)).eq(due), "{found:?}");
+    assert_eq!(found.last().unwrap().0, 2_501 + found.len() as u64, "nothing is behind the last marker");
+}
+
+#[tokio::test]
+async fn a_publication_that_was_given_up_halfway_is_finished_by_the_next_call() {
     let nats = Nats::start().await;
     let keys: Vec<String> = (0..3_000).map(|number| number.to_string()).collect();
     let rows = |amount| keys.iter().map(|key| (key.as_str(), amount)).collect::<Vec<Row>>();
@@ -234,6 +350,7 @@ async fn a_call_that_was_given_up_halfway_is_finished_by_the_next() {
         let wanted = rows(i128::from(round));
         let given_up = tokio::time::timeout(limit, sink.publish(stamp(round), changes(&wanted, &[]))).await;
         halfway += usize::from(given_up.is_err());
+        sink.settle().await.unwrap();
     }
     assert!(halfway > 0, "no call was given up");
     publish(&mut sink, 9, &rows(9), &[]).await;
@@ -283,7 +400,7 @@ async fn a_server_that_is_away_is_an_error_after_which_the_same_call_works() {
     assert_eq!(error.kind(), ErrorKind::Unavailable, "{}", error.chain());
     nats.revive().await;
     let mut sink = sink.with_patience(SOON);
-    assert_eq!(publish(&mut sink, 1, &[("a", 1)], &[]).await, 1);
+    sink.settle().await.unwrap();
     assert_eq!(publish(&mut sink, 2, &[("a", 1)], &[]).await, 0);
     assert_eq!(told(&nats).await, ["a appeared 1"]);
 }
@@ -314,19 +431,31 @@ async fn an_existing_stream_that_may_lose_messages_or_holds_others_is_refused_an
         ..Config::default()
     };
     let made = nats.broker.jetstream().create_stream(limited).await.unwrap().cached_info().config.clone();
-    let error = try_open(&nats).await.err().unwrap();
+    let error = Sink::open(&nats).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Definition);
-    for mend in ["--subjects \"invoice.*,invoice.triggers.*\"", "--max-age=0", "--max-msgs=-1"] {
+    for mend in [
+        "--subjects \"invoice.*,invoice.triggers.*,_milepost.TRIGGERS.*\"",
+        "--max-age=0",
+        "--max-msgs=-1",
+        "--allow-batch",
+    ] {
         assert!(error.to_string().contains(&format!("`nats stream edit TRIGGERS {mend}`")), "{error}");
     }
     assert_eq!(nats.broker.jetstream().get_stream(STREAM).await.unwrap().cached_info().config, made);
 
     nats.broker.jetstream().delete_stream(STREAM).await.unwrap();
-    nats.stream(STREAM, &["invoice.>"]).await;
+    let plain = Config {
+        name: STREAM.to_owned(),
+        subjects: vec!["invoice.>".to_owned(), "_milepost.TRIGGERS.*".to_owned()],
+        ..Config::default()
+    };
+    nats.broker.jetstream().create_stream(plain.clone()).await.unwrap();
+    // What the command does that is named.
+    nats.broker.jetstream().update_stream(Config { allow_atomic_publish: true, ..plain }).await.unwrap();
     nats.publish("invoice.other", ["not ours".to_owned()]).await;
     open(&nats).await;
     nats.publish("invoice.triggers.x", ["not ours".to_owned()]).await;
-    let error = try_open(&nats).await.err().unwrap();
+    let error = Sink::open(&nats).await.err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Definition);
     assert!(
         error.to_string().contains("has a message on `invoice.triggers.x` (sequence 2) that this job didn't publish"),

@@ -20,7 +20,8 @@ async def last_messages(url, stream):
     client = await nats.connect(url)
     context = client.jetstream()
     pending = (await context.stream_info(stream)).state.messages
-    subscription = await context.subscribe("invoice.>", stream=stream, ordered_consumer=True)
+    # With the markers, which stand among the changes and have another type.
+    subscription = await context.subscribe(">", stream=stream, ordered_consumer=True)
     last, revisions = {}, []
     for _ in range(pending):
         message = await subscription.next_msg(timeout=30)

@@ -22,7 +22,7 @@ const MODULES: [(&str, &[&str]); 15] = [
     ("decode", &["definition"]),
     ("batch", &["definition"]),
     ("sink", &["definition", "state", "store"]),
-    ("checkpoint", &[]),
+    ("checkpoint", &["store"]),
     ("runtime", ALL_BEFORE_RUNTIME),
     ("cli", ALL_BEFORE_CLI),
 ];
@@ -37,10 +37,11 @@ const ALL_BEFORE_CLI: &[&str] =
     &["definition", "plan", "state", "circuit", "store", "source", "decode", "batch", "sink", "checkpoint", "runtime"];
 
 /// The files that talk to NATS, files, processes and terminals; a folder stands for all files below it.
-const EDGES: [&str; 22] = [
+const EDGES: [&str; 25] = [
     "main.rs",
     "cli/",
     "runtime/driver.rs",
+    "runtime/failpoint.rs",
     "runtime/shared.rs",
     "runtime/socket.rs",
     "definition/load.rs",
@@ -59,7 +60,9 @@ const EDGES: [&str; 22] = [
     "sink/history.rs",
     "sink/table/disk.rs",
     "sink/table/object.rs",
-    "checkpoint/log.rs",
+    "checkpoint/jetstream.rs",
+    "checkpoint/local.rs",
+    "checkpoint/object.rs",
 ];
 
 /// Edges that touch the file system alone.

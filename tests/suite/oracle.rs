@@ -111,6 +111,7 @@ pub(crate) fn pipeline(jobs: &[(String, String)]) -> Pipeline {
     };
     Pipeline {
         nats: NatsSettings::default(),
+        state: None,
         name: "test".to_owned(),
         owner: None,
         description: None,

@@ -54,7 +54,7 @@ pub(super) async fn checks(pipeline: &Pipeline, nats: &NatsSettings, publish: bo
     for (stream, filters) in &wanted.published {
         let (found, exists) = sink_stream(&broker, stream, filters, may_ask).await;
         checks.extend(found);
-        needed.extend(permissions::publishing(stream, filters, exists));
+        needed.extend(permissions::publishing(&pipeline.name, stream, filters, exists));
     }
     checks.extend(permission_checks(&told, &needed));
     checks.push(clock(&broker, &wanted, told.as_ref().ok(), pipeline.clock).await);
@@ -105,16 +105,16 @@ fn server(broker: &Broker) -> Check {
     match version(&info.version) {
         Some(found) if found >= VERSION_MIN => Check::ok("broker", format!("{shown}, JetStream on")),
         _ => {
-            let (major, minor) = VERSION_MIN;
-            let mend = format!("upgrade it to {major}.{minor} or later");
+            let (major, minor, patch) = VERSION_MIN;
+            let mend = format!("upgrade it to {major}.{minor}.{patch} or later");
             Check::refused("broker", format!("{shown}: it is too old for what Milepost asks of streams"), mend)
         }
     }
 }
 
-fn version(text: &str) -> Option<(u32, u32)> {
+fn version(text: &str) -> Option<(u32, u32, u32)> {
     let mut parts = text.trim_start_matches('v').split(['.', '-']);
-    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
+    Some((parts.next()?.parse().ok()?, parts.next()?.parse().ok()?, parts.next()?.parse().ok()?))
 }
 
 /// A stream that is read: its settings, and whether a consumer can be made.
@@ -276,7 +276,7 @@ fn now() -> DateTime<Utc> {
 }
 
 /// The first server that has all that Milepost asks of streams.
-const VERSION_MIN: (u32, u32) = (2, 12);
+const VERSION_MIN: (u32, u32, u32) = (2, 12, 1);
 /// Where a server names the streams that have a subject.
 const STREAM_NAMES: &str = "$JS.API.STREAM.NAMES";
 /// Where a server tells a user about itself.
@@ -294,7 +294,8 @@ mod tests {
     fn versions_are_compared_as_numbers() {
         for (text, is_enough) in [
             ("2.15.1", true),
-            ("2.12.0-beta.1", true),
+            ("2.12.0", false),
+            ("2.12.1-beta.1", true),
             ("v2.12.1", true),
             ("2.9.25", false),
             ("10.0.0", true),

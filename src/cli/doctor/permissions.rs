@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::definition::subjects_overlap;
+use crate::sink::change_target::marker_subject;
 use crate::sink::subject::covers;
 
 /// A subject that must be allowed as a whole.
@@ -51,8 +52,12 @@ pub(super) fn reading(stream: &str) -> Vec<Needed> {
 }
 
 /// What publishing changes to a stream needs; `exists`: it need not be created.
-pub(super) fn publishing(stream: &str, filters: &[String], exists: bool) -> Vec<Needed> {
-    let mut needed = vec![Needed::publish(format!("$JS.API.STREAM.INFO.{stream}"), "which tells a stream's settings")];
+pub(super) fn publishing(pipeline: &str, stream: &str, filters: &[String], exists: bool) -> Vec<Needed> {
+    let mut needed = vec![
+        Needed::publish(format!("$JS.API.STREAM.INFO.{stream}"), "which tells a stream's settings"),
+        Needed::publish(format!("$JS.API.STREAM.MSG.GET.{stream}"), "which tells what is published"),
+        Needed::publish(marker_subject(stream, pipeline), "where the markers of changes go"),
+    ];
     if !exists {
         needed.push(Needed::publish(format!("$JS.API.STREAM.CREATE.{stream}"), "which creates the stream"));
     }

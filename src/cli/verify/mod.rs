@@ -97,7 +97,7 @@ async fn compared(arguments: &Arguments, pipeline: &Arc<Pipeline>) -> Result<Vec
     }
     tables.extend(found::parquet(pipeline, &common.home, &wanted).await?);
     let newest = tables.iter().map(|found| found.epoch).max().unwrap_or(0);
-    wait_until_logged(&directory, newest, running).await?;
+    wait_until_logged(pipeline, &directory, newest, running).await?;
 
     let explained = |failure: Failure| match (failure, &broker) {
         (Failure::Failed(error), Some(broker)) => Failure::Failed(broker.explained(error)),
@@ -140,9 +140,9 @@ fn table_names(pipeline: &Pipeline, jobs: &[String]) -> Vec<Arc<str>> {
 }
 
 /// A running process shows an epoch a moment before it is in the log.
-async fn wait_until_logged(directory: &Path, epoch: u64, running: bool) -> Result<(), Error> {
+async fn wait_until_logged(pipeline: &Pipeline, directory: &Path, epoch: u64, running: bool) -> Result<(), Error> {
     for _ in 0..ATTEMPTS_MAX {
-        if !running || last_logged(directory)? >= epoch {
+        if !running || last_logged(pipeline, directory).await? >= epoch {
             break;
         }
         tokio::time::sleep(PAUSE).await;

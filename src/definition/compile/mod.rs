@@ -88,6 +88,7 @@ impl<'a> Compiler<'a> {
         let name = file.name.as_ref().and_then(|name| self.pipeline_name(name));
         self.table_names();
         let nats = file.nats.as_ref().map(|nats| self.nats(nats)).unwrap_or_default();
+        let state = file.state.as_ref().and_then(|state| self.state(state));
         let sources: Vec<_> = file.sources.iter().map(|source| self.source(source)).collect();
         let jobs: Vec<_> = file.jobs.iter().map(|job| self.job(job)).collect();
         let sinks: Vec<_> = file.sinks.iter().map(|sink| self.sink(sink)).collect();
@@ -101,6 +102,7 @@ impl<'a> Compiler<'a> {
             slo: file.about.slo.clone(),
             clock,
             nats,
+            state,
             sources,
             jobs: jobs.into_iter().collect::<Option<_>>()?,
             sinks: sinks.into_iter().collect::<Option<_>>()?,

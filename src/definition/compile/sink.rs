@@ -129,6 +129,18 @@ impl Compiler<'_> {
         })
     }
 
+    /// Where commits lie.
+    pub(super) fn state(&mut self, word: &Word) -> Option<Url> {
+        match state_url(&word.value.value) {
+            Ok(url) => Some(url),
+            Err((is_not, help)) => {
+                let message = format!("`{}` {is_not}", shorten(&word.value.written));
+                self.value_problem(word, &message, is_not, help);
+                None
+            }
+        }
+    }
+
     /// No two sinks write to the same place.
     pub(super) fn sinks_apart(&mut self) {
         let sinks = &self.file.sinks;
@@ -192,6 +204,23 @@ fn table_place(text: &str) -> Result<TablePlace, (&'static str, &'static str)> {
     }
     let help = "write a relative path without `..`, as in `kpi/dispatch_sla`, or `s3://BUCKET/PREFIX`";
     table_path(text).map(TablePlace::Home).ok_or(("is not a path below `--home`", help))
+}
+
+/// Where commits lie: a prefix in a bucket, or an absolute path of this machine.
+fn state_url(text: &str) -> Result<Url, (&'static str, &'static str)> {
+    let shape = "write `s3://BUCKET/PREFIX`, as in `s3://ledgers/milepost`, or `file:///PATH`";
+    match Url::parse(text) {
+        Ok(url) if url.scheme() == "s3" => {
+            table_url(text).map_err(|(is_not, help)| (is_not, if help.starts_with("write") { shape } else { help }))
+        }
+        Ok(url) if url.scheme() == "file" => {
+            let is_plain = !url.has_host() && url.query().is_none() && url.fragment().is_none();
+            let is_whole = url.path().len() > 1 && url.path().starts_with('/') && text.starts_with("file:///");
+            if is_plain && is_whole { Ok(url) } else { Err(("does not name an absolute path", shape)) }
+        }
+        Ok(_) => Err(("is not of a store that commits can lie in", shape)),
+        Err(_) => Err(("is not a URL", shape)),
+    }
 }
 
 /// A URL of a prefix in a bucket, without a slash at its end. What a URL could have more is refused: it might be a secret.

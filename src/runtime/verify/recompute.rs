@@ -12,7 +12,7 @@ use arrow::record_batch::RecordBatch;
 use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 
-use crate::checkpoint::{EpochLog, EpochRecord};
+use crate::checkpoint::EpochRecord;
 use crate::circuit::positions;
 use crate::decode::arrow::Origin;
 use crate::decode::{Decoder, Format};
@@ -26,6 +26,7 @@ use crate::runtime::engine::{
     timestamp_column, timestamps, when_holds,
 };
 use crate::runtime::inputs::{InputState, add_range, open_inputs};
+use crate::runtime::outlets::logged_epochs;
 use crate::runtime::report::SourceCounts;
 use crate::runtime::system_tables::{Journal, LateRow};
 use crate::source::TakenPart;
@@ -74,7 +75,7 @@ impl Recomputation {
     /// All problems of the definition, or why the log or a source can't be opened.
     pub async fn open(pipeline: &Arc<Pipeline>, broker: Option<&Broker>, directory: &Path) -> Result<Self, RunFailure> {
         let jobs = compile_jobs(pipeline, &source_schemas(pipeline)).await?;
-        let records = EpochLog::records(directory)?;
+        let records = logged_epochs(pipeline, directory).await?;
         let mut inputs = open_inputs(pipeline, broker, directory).await?;
         let mut sources = Vec::new();
         for (position, source) in pipeline.sources.iter().enumerate() {
@@ -130,7 +131,7 @@ impl Recomputation {
                 if self.sources[position].lost.is_some() {
                     continue;
                 }
-                match self.inputs[position].read_range(taken.range).await {
+                match self.inputs[position].read_range(taken.range, taken.anchor.as_ref()).await {
                     Ok((more_messages, more_rows)) => {
                         messages.extend(more_messages);
                         rows.extend(more_rows);
@@ -328,18 +329,21 @@ impl SourceRows {
 /// The last epoch that is in the log of a state directory; 0 where none is.
 ///
 /// # Errors
-/// As [`EpochLog::records`].
-pub fn last_logged(directory: &Path) -> Result<u64> {
-    Ok(EpochLog::records(directory)?.last().map_or(0, |record| record.epoch.0))
+/// `Unavailable`: where the log lies; `Corrupt`: what is there.
+pub async fn last_logged(pipeline: &Pipeline, directory: &Path) -> Result<u64> {
+    Ok(logged_epochs(pipeline, directory).await?.last().map_or(0, |record| record.epoch.0))
 }
 
 /// Brings an input to where the log begins; what of it is no longer as it was.
 async fn take_up(input: &mut InputState, records: &[EpochRecord]) -> Result<Option<String>> {
     let mut parts: Vec<TakenPart> = Vec::new();
     for range in records.iter().flat_map(|record| &record.inputs).filter(|range| *range.source == *input.name) {
-        add_range(&mut parts, &range.identity, range.range);
+        add_range(&mut parts, &range.identity, range.range, range.anchor.clone());
     }
-    input.source.resume(&parts).await
+    match input.source.resume(&parts).await {
+        Err(error) if error.kind() == ErrorKind::Corrupt => Ok(Some(error.chain())),
+        resumed => resumed,
+    }
 }
 
 /// A result's columns with the types that the job's table has.

@@ -200,7 +200,7 @@ mod tests {
 
     fn message(revision: u64, change: Change, row: &str) -> Vec<u8> {
         let content = if change == Change::Revoked { Content::Revoked } else { Content::Present([0; 32]) };
-        let next = Next { change, revision: Revision { number: revision, content }, expected_sequence: 0 };
+        let next = Next { change, revision: Revision { number: revision, content } };
         let stamp = Stamp { epoch: Epoch(revision), clock: None, watermark: None };
         Publisher::new("p", "j").message(stamp, &["a"], &next, row.as_bytes()).expect("a message")
     }

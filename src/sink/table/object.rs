@@ -26,7 +26,7 @@ use arrow::record_batch::RecordBatch;
 use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload, UpdateVersion};
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, UpdateVersion};
 use sha2::{Digest, Sha256};
 use url::Url;
 
@@ -37,7 +37,7 @@ use super::manifest::{Manifest, TableFile, TableMeta, hexadecimal};
 use super::objects::{FILES, named, number_of, object_name, retire, take_due};
 use super::rows::FileLimits;
 use crate::error::{Error, ErrorKind, Result};
-use crate::store;
+use crate::store::{self, Condition};
 use crate::types::Micros;
 
 /// One table in an object store. A table has one writer; another one that begins is noticed, and stops the first.
@@ -435,23 +435,8 @@ impl ObjectTable {
     async fn probe(&self) -> Result<()> {
         let name = format!("{FILES}/probe-{}", self.writer);
         let path = self.path(&name)?;
-        let put = |text: &'static str, mode: PutMode| {
-            let options = PutOptions { mode, ..PutOptions::default() };
-            self.store.put_opts(&path, PutPayload::from_static(text.as_bytes()), options)
-        };
-        let first = put("1", PutMode::Overwrite).await.map_err(|error| self.failed("store", &name, &error))?;
-        put("2", PutMode::Overwrite).await.map_err(|error| self.failed("store", &name, &error))?;
-        let mut kept = true;
-        for (text, mode) in [("3", PutMode::Create), ("4", PutMode::Update(first.into()))] {
-            match put(text, mode).await {
-                Err(object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) => {}
-                Ok(_) | Err(object_store::Error::NotImplemented { .. } | object_store::Error::NotSupported { .. }) => {
-                    kept = false;
-                }
-                Err(error) => return Err(self.failed("store", &name, &error)),
-            }
-        }
-        self.store.delete(&path).await.map_err(|error| self.failed("remove", &name, &error))?;
+        let kept = store::keeps_conditions(&*self.store, &path, &[Condition::Create, Condition::Update]).await;
+        let kept = kept.map_err(|error| self.failed("try", &name, &error))?;
         if kept {
             return Ok(());
         }

@@ -16,7 +16,7 @@ fn taken(reads: &[Read]) -> Vec<TakenPart> {
         let range = SequenceRange { start: read.messages[0].sequence, end: read.next };
         match taken.last_mut().filter(|last| last.identity == identity) {
             Some(last) => last.range.end = range.end,
-            None => taken.push(TakenPart { identity, range }),
+            None => taken.push(TakenPart { identity, range, anchor: None }),
         }
     }
     taken
