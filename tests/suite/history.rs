@@ -63,7 +63,11 @@ const JOBS: [(&str, &str, &str); 9] = [
         "SELECT item, count(*) AS n, max(at) AS last FROM told GROUP BY item HAVING item IS NOT NULL",
         "key: [item], history: true",
     ),
-    ("items", "SELECT item FROM told WHERE at > TIMESTAMP '2026-01-31T12:00:30Z'", "history: { to: gone_at }"),
+    (
+        "items",
+        "SELECT e.item FROM told AS e WHERE EXISTS (SELECT 1 FROM prices AS p WHERE p.item = e.item AND p.price > 1)",
+        "history: { to: gone_at }",
+    ),
     (
         "open",
         "SELECT e.id, e.item FROM told AS e WHERE NOT EXISTS (SELECT 1 FROM prices AS p WHERE p.item = e.item AND p.price > 2)",

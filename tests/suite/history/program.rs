@@ -138,7 +138,9 @@ async fn a_process_that_is_killed_again_and_again_leaves_the_histories_of_its_lo
     setting.run(&[]).text();
     assert_eq!(answers(&setting), before, "after a restart");
     let process = setting.start();
-    wait_until("it runs", || setting.status().is_some_and(|status| status["running"] == true));
+    wait_until("what was logged is there again", || {
+        setting.status().is_some_and(|status| status["running"] == true) && setting.query(QUERIES[3]) == before[3]
+    });
     assert_eq!(answers(&setting), before, "of a running process");
     let said = process.terminate();
     assert_eq!(said.status, Some(0), "{}", said.err);
