@@ -12,12 +12,14 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::error::{DataFusionError, Result};
+use hashbrown::HashSet;
 use std::hash::BuildHasher;
 
 use crate::state::{Delta, KeyIndex, Match, normalise_zero, with_rows};
 
 use super::expression::row_text;
-use super::{ErrorRow, Held, Keeps, Operator, StepContext};
+use super::retention::Finals;
+use super::{ErrorRow, Forgetting, Held, Keeps, Kept, Operator, Outlook, Pace, StepContext};
 
 /// The state of one or several aggregate calls over all groups.
 pub(crate) trait Accumulate: Send {
@@ -30,9 +32,15 @@ pub(crate) trait Accumulate: Send {
     /// The values for these groups; each column with its position among the node's aggregates. A group whose value can't
     /// be expressed is named in `failures`; whatever stands in its place is not shown.
     fn evaluate(&self, groups: &[u32], failures: &mut Failures) -> Result<Vec<(usize, ArrayRef)>>;
-    /// Whether it keeps the values of every row, and not only a few of each group.
-    fn keeps_values(&self) -> bool {
-        false
+    /// Forgets groups as if they had never been.
+    fn forget(&mut self, groups: &[u32]) {
+        groups.iter().for_each(|&group| self.clear(group));
+    }
+    /// Learns that no row goes, before the first one comes.
+    fn learn_grows_only(&mut self) {}
+    /// If it keeps the values of every row, and not only a few of each group, an aggregate for which it does.
+    fn needs_values(&self) -> Option<usize> {
+        None
     }
     /// Bytes held, roughly.
     fn bytes(&self) -> usize;
@@ -67,6 +75,9 @@ pub(crate) struct Aggregate {
     result_converter: RowConverter,
     text: String,
     groups_text: String,
+    /// The groups that change no more.
+    finals: Finals,
+    pace: Pace,
 }
 
 /// What the aggregates show for some groups.
@@ -108,7 +119,8 @@ impl Aggregate {
             hasher: foldhash::fast::FixedState::default(),
         };
         let result_converter = RowConverter::new(fields(keys..schema.fields().len()))?;
-        Ok(Self { keys, accumulators, calls, schema, groups, result_converter, text, groups_text })
+        let (finals, pace) = (Finals::default(), Pace::default());
+        Ok(Self { keys, accumulators, calls, schema, groups, result_converter, text, groups_text, finals, pace })
     }
 
     fn assign(&mut self, input: &RecordBatch) -> Result<Vec<u32>> {
@@ -239,16 +251,63 @@ impl Operator for Aggregate {
         Ok(delta)
     }
 
+    fn learn(&mut self, inputs: &[&Outlook]) -> Outlook {
+        let Some(&input) = inputs.first() else { return Outlook::default() };
+        if input.grows_only {
+            self.accumulators.iter_mut().for_each(|accumulator| accumulator.learn_grows_only());
+        }
+        let columns: Vec<usize> = (0..self.keys).collect();
+        self.finals = input.finals(&columns);
+        let grows_only = input.grows_only && self.calls.is_empty();
+        Outlook { grows_only, ..input.groups(&columns) }
+    }
+
+    fn forget(&mut self, round: &Forgetting<'_>) -> Result<()> {
+        if self.finals.is_empty() || !self.pace.is_due(self.groups.len(), round) {
+            return Ok(());
+        }
+        let live = self.groups.live();
+        let columns = self.groups.columns(&live)?;
+        let finals = self.finals.among(live.len(), &columns, round)?;
+        let gone: Vec<u32> =
+            live.iter().zip(finals.values()).filter(|&(_, is_final)| is_final).map(|(&group, _)| group).collect();
+        for &group in &gone {
+            self.groups.release(group);
+        }
+        self.accumulators.iter_mut().for_each(|accumulator| accumulator.forget(&gone));
+        self.pace.done(self.groups.len(), round);
+        Ok(())
+    }
+
+    fn forgets(&self, _: usize) -> bool {
+        !self.finals.is_empty()
+    }
+
+    fn kept_for_ever(&self, _: usize) -> Option<Kept> {
+        let whole = self.accumulators.iter().find_map(|accumulator| accumulator.needs_values())?;
+        let call = self.calls.get(whole).map_or("", String::as_str);
+        self.finals.is_empty().then(|| Kept {
+            why: format!("`{call}` needs the values of its whole group whenever a row of it comes"),
+            instead: "group by their event time too, as in `GROUP BY date_trunc('day', at)`",
+            by_key: "group by the source's `key` too",
+            word: match call.split_once('(') {
+                Some((name, rest)) if rest.starts_with("DISTINCT") => format!("{name}( distinct|{name}"),
+                Some((name, _)) => name.to_owned(),
+                None => call.to_owned(),
+            },
+        })
+    }
+
     fn keeps(&self) -> Keeps {
         let groups = self.groups_text.clone();
-        let whole = self.accumulators.iter().any(|accumulator| accumulator.keeps_values());
+        let whole = self.accumulators.iter().any(|accumulator| accumulator.needs_values().is_some());
         if whole { Keeps::RowsByGroup(groups) } else { Keeps::Groups(groups) }
     }
 
     fn held(&self) -> Held {
         let keys: usize = self.groups.keys.iter().map(|key| key.len() + 32).sum();
         Held {
-            rows: self.groups.keys.len() - self.groups.free.len(),
+            rows: self.groups.len(),
             bytes: keys
                 + self.groups.index.bytes()
                 + self.accumulators.iter().map(|accumulator| accumulator.bytes()).sum::<usize>(),
@@ -271,6 +330,17 @@ impl Aggregate {
 }
 
 impl Groups {
+    /// How many there are.
+    fn len(&self) -> usize {
+        self.keys.len() - self.free.len()
+    }
+
+    /// Those that there are.
+    fn live(&self) -> Vec<u32> {
+        let free: HashSet<u32> = self.free.iter().copied().collect();
+        (0..).take(self.keys.len()).filter(|group| !free.contains(group)).collect()
+    }
+
     /// The group of each row; new ones are made.
     fn assign(&mut self, keys: &[ArrayRef], rows: usize) -> Result<Vec<u32>> {
         if keys.is_empty() {
@@ -327,6 +397,7 @@ impl Groups {
         let key = std::mem::take(&mut self.keys[group as usize]);
         let hash = self.hasher.hash_one(&*key);
         self.index.remove(hash, u64::from(group), hash);
+        self.rows[group as usize] = 0;
         self.free.push(group);
     }
 

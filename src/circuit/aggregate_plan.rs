@@ -202,7 +202,7 @@ impl Accumulators<'_> {
         if let Some(summed) = summed(call, kind.as_ref(), result) {
             let sum = Box::new(Sum::new(inputs, summed, output));
             self.done.push(match (call.distinct(), argument, kind) {
-                (true, Some(column), Some(kind)) => Box::new(Distinct::new(inputs, column, &kind, sum)?),
+                (true, Some(column), Some(kind)) => Box::new(Distinct::new(inputs, column, &kind, sum, output)?),
                 _ => sum,
             });
             return Ok(());

@@ -12,13 +12,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::ArrayRef;
+use arrow::array::{ArrayRef, BooleanArray};
+use arrow::compute::and;
 use arrow::datatypes::Schema;
 use datafusion::error::Result;
 
 use crate::state::{Arrangement, Delta, Match, NullKeys, RowId};
 
-use super::{Held, Node};
+use super::{Forgetting, Held, Node, Operator, Pace};
 
 /// Names the use of an arrangement by an operator.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,6 +72,7 @@ struct Shared {
     columns: Vec<usize>,
     /// Whether the delta has to be consolidated, because it loses columns.
     narrowed: bool,
+    pace: Pace,
 }
 
 /// What one use sees.
@@ -109,6 +111,34 @@ impl Arrangements {
             .map_or_else(Held::default, |shared| Held { rows: shared.rows.rows(), bytes: shared.rows.bytes() })
     }
 
+    /// Forgets the rows that every operator that looks them up can do without; between steps. A row that no operator's input
+    /// shows any more in a delta to come is not taken back by the node either, of which the input shows columns.
+    pub(super) fn forget(&mut self, users: &[User<'_>], round: &Forgetting<'_>) -> Result<()> {
+        let Self { shared, views } = self;
+        for (position, shared) in shared.iter_mut().enumerate() {
+            let users = of_arrangement(views, users, position);
+            if !all_forget(&users) || !shared.pace.is_due(shared.rows.rows(), round) {
+                continue;
+            }
+            let gone = shared.rows.select(&mut |rows| {
+                let mut all = BooleanArray::from(vec![true; rows.num_rows()]);
+                for (view, user) in &users {
+                    let columns = view.columns.iter().map(|&column| Arc::clone(rows.column(column))).collect();
+                    all = and(&all, &user.operator.finals(user.used, rows.num_rows(), columns, round)?)?;
+                }
+                Ok(all)
+            })?;
+            shared.rows.forget(&gone)?;
+            shared.pace.done(shared.rows.rows(), round);
+        }
+        Ok(())
+    }
+
+    /// Whether an arrangement forgets rows.
+    pub(super) fn forgets(&self, arrangement: usize, users: &[User<'_>]) -> bool {
+        all_forget(&of_arrangement(&self.views, users, arrangement))
+    }
+
     /// Takes in what the nodes changed; the end of a step.
     pub(super) fn apply(&mut self, deltas: &[Delta]) -> Result<()> {
         for shared in &mut self.shared {
@@ -118,6 +148,26 @@ impl Arrangements {
         }
         Ok(())
     }
+}
+
+/// An operator that looks rows up.
+#[derive(Clone, Copy)]
+pub(super) struct User<'a> {
+    /// What it looks up.
+    pub(super) of: Use,
+    /// Which of the things that it looks up that is.
+    pub(super) used: usize,
+    pub(super) operator: &'a dyn Operator,
+}
+
+/// The users of an arrangement, each with what it sees.
+fn of_arrangement<'a>(views: &'a [Option<View>], users: &[User<'a>], arrangement: usize) -> Vec<(&'a View, User<'a>)> {
+    let seen = users.iter().filter_map(|user| Some((views.get(user.of.0)?.as_ref()?, *user)));
+    seen.filter(|(view, _)| view.shared == arrangement).collect()
+}
+
+fn all_forget(users: &[(&View, User<'_>)]) -> bool {
+    !users.is_empty() && users.iter().all(|(_, user)| user.operator.forgets(user.used))
 }
 
 impl Arranged<'_> {
@@ -279,11 +329,13 @@ impl Plan {
             Some(whole) => {
                 let place = |column: &usize| whole.columns.iter().position(|shown| shown == column);
                 let columns = self.columns.iter().filter_map(place).collect();
-                Shared { rows, fed_by: requests[whole.position].node, columns, narrowed: false }
+                let fed_by = requests[whole.position].node;
+                Shared { rows, fed_by, columns, narrowed: false, pace: Pace::default() }
             }
             None => {
                 let narrowed = self.columns.len() < schema.fields().len();
-                Shared { rows, fed_by: self.node, columns: self.columns.iter().copied().collect(), narrowed }
+                let columns = self.columns.iter().copied().collect();
+                Shared { rows, fed_by: self.node, columns, narrowed, pace: Pace::default() }
             }
         }
     }

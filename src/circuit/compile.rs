@@ -27,8 +27,8 @@ use super::recipe::{NodeIdentity, Recipe};
 use super::temporal::{Comparison, Temporal};
 use super::union::Union;
 use super::{
-    Circuit, EpochTimes, Maintenance, Node, Operator, aggregate_plan, grouping_sets, join_plan, scalar, top_plan,
-    unnest, window_plan,
+    Circuit, Maintenance, Node, Operator, aggregate_plan, grouping_sets, join_plan, scalar, top_plan, unnest,
+    window_plan,
 };
 
 /// A job inside a circuit.
@@ -151,7 +151,8 @@ pub(super) struct Compiler {
     requests: Vec<Request>,
     /// What a scan may read, each by its node.
     pub(super) tables: Vec<(Arc<str>, usize)>,
-    job: Option<usize>,
+    /// The job whose nodes are made; none for those of sources.
+    pub(super) job: Option<usize>,
     /// Why groups of the job are computed anew.
     recomputed: Vec<String>,
 }
@@ -229,8 +230,7 @@ impl Compiler {
             history.node = renumbered[history.node];
         }
         let sources = sources.into_iter().map(|source| renumbered[source]).collect();
-        let times = EpochTimes::default();
-        Circuit { nodes: self.nodes, arrangements, sources, jobs, histories, started: false, times }
+        Circuit::new(self.nodes, arrangements, sources, jobs, histories)
     }
 
     /// Asks for the rows of an input by a key; for the `uses` of [`Compiler::push_looking_up`].

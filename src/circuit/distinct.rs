@@ -19,6 +19,8 @@ use super::sums::Inputs;
 pub(crate) struct Distinct {
     inputs: Inputs,
     argument: usize,
+    /// The position of the aggregate behind among those of the node.
+    output: usize,
     converter: RowConverter,
     counts: HashMap<Box<[u8]>, i64, foldhash::fast::FixedState>,
     behind: Box<dyn Accumulate>,
@@ -26,9 +28,15 @@ pub(crate) struct Distinct {
 
 impl Distinct {
     /// The distinct values of the column `argument`, of this type, as far as `inputs` lets rows count, for `behind`.
-    pub(crate) fn new(inputs: Inputs, argument: usize, kind: &DataType, behind: Box<dyn Accumulate>) -> Result<Self> {
+    pub(crate) fn new(
+        inputs: Inputs,
+        argument: usize,
+        kind: &DataType,
+        behind: Box<dyn Accumulate>,
+        output: usize,
+    ) -> Result<Self> {
         let converter = RowConverter::new(vec![SortField::new(kind.clone())])?;
-        Ok(Self { inputs, argument, converter, counts: HashMap::default(), behind })
+        Ok(Self { inputs, argument, output, converter, counts: HashMap::default(), behind })
     }
 }
 
@@ -93,8 +101,14 @@ impl Accumulate for Distinct {
         self.behind.evaluate(groups, failures)
     }
 
-    fn keeps_values(&self) -> bool {
-        true
+    fn forget(&mut self, groups: &[u32]) {
+        let gone: HashSet<[u8; 4]> = groups.iter().map(|group| group.to_be_bytes()).collect();
+        self.counts.retain(|value, _| value.first_chunk().is_none_or(|group| !gone.contains(group)));
+        self.behind.forget(groups);
+    }
+
+    fn needs_values(&self) -> Option<usize> {
+        Some(self.output)
     }
 
     fn bytes(&self) -> usize {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Circuit, Held, NodeDescription};
+use super::{Circuit, Held, NodeDescription, Operator};
 
 /// What an operator keeps of its inputs' past.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -17,6 +17,52 @@ pub(crate) enum Keeps {
     Groups(String),
     /// Every row of its input, by group.
     RowsByGroup(String),
+}
+
+/// What the state of some operators grows with.
+#[derive(Debug, Default)]
+struct Growth {
+    for_ever: BTreeSet<String>,
+    until_forgotten: BTreeSet<String>,
+    until_passed: BTreeSet<String>,
+}
+
+impl Growth {
+    /// Adds what an operator keeps of its inputs, given what the rows of each are; returns what its own rows are.
+    fn add(&mut self, operator: &dyn Operator, inputs: &[BTreeSet<String>]) -> BTreeSet<String> {
+        let all = || inputs.iter().flatten().cloned().collect();
+        let keeps = operator.keeps();
+        if matches!(keeps, Keeps::Rows | Keeps::RowsByGroup(_)) {
+            inputs.iter().enumerate().for_each(|(input, what)| self.keep(what, operator.forgets(input)));
+        }
+        match keeps {
+            Keeps::Groups(groups) | Keeps::RowsByGroup(groups) if groups.is_empty() => BTreeSet::new(),
+            Keeps::Groups(groups) | Keeps::RowsByGroup(groups) => {
+                let groups = BTreeSet::from([format!("groups by {groups}")]);
+                self.keep(&groups, operator.forgets(0));
+                groups
+            }
+            Keeps::WaitingRows => {
+                self.until_passed.extend(inputs.iter().flatten().cloned());
+                all()
+            }
+            Keeps::Nothing | Keeps::Rows => all(),
+        }
+    }
+
+    /// Adds what is kept, until it is forgotten or for ever.
+    fn keep(&mut self, what: &BTreeSet<String>, forgotten: bool) {
+        let kept = if forgotten { &mut self.until_forgotten } else { &mut self.for_ever };
+        kept.extend(what.iter().cloned());
+    }
+
+    fn finish(self) -> Vec<String> {
+        let forgotten = self.until_forgotten.difference(&self.for_ever);
+        let forgotten: Vec<String> = forgotten.map(|what| format!("{what} until they are forgotten")).collect();
+        let passed = self.until_passed.difference(&self.for_ever);
+        let passed: Vec<String> = passed.map(|rows| format!("{rows} that the watermark has not passed")).collect();
+        self.for_ever.into_iter().chain(forgotten).chain(passed).collect()
+    }
 }
 
 impl Circuit {
@@ -38,8 +84,7 @@ impl Circuit {
     pub fn growth(&self, job: usize) -> Vec<String> {
         let parts = self.parts_of(job);
         let mut shows: BTreeMap<usize, BTreeSet<String>> = BTreeMap::new();
-        let mut growth: BTreeSet<String> = BTreeSet::new();
-        let mut waiting: BTreeSet<String> = BTreeSet::new();
+        let mut growth = Growth::default();
         for (&id, other) in &parts {
             let Some(node) = self.nodes.get(id) else { continue };
             let rows_of =
@@ -49,35 +94,19 @@ impl Circuit {
                 (None, None) if node.arrangement.is_some() => {
                     let rows: BTreeSet<String> =
                         node.inputs.iter().filter_map(|input| shows.get(input)).flatten().cloned().collect();
-                    growth.extend(rows.iter().cloned());
+                    growth.keep(&rows, node.arrangement.is_some_and(|at| self.arrangement_forgets(at)));
                     rows
                 }
                 (None, None) => rows_of(&node.label),
                 (None, Some(operator)) => {
-                    let inputs: BTreeSet<String> =
-                        node.inputs.iter().filter_map(|input| shows.get(input)).flatten().cloned().collect();
-                    let keeps = operator.keeps();
-                    match &keeps {
-                        Keeps::Nothing => {}
-                        Keeps::Rows | Keeps::RowsByGroup(_) => growth.extend(inputs.iter().cloned()),
-                        Keeps::WaitingRows => waiting.extend(inputs.iter().cloned()),
-                        Keeps::Groups(_) => {}
-                    }
-                    match keeps {
-                        Keeps::Groups(groups) | Keeps::RowsByGroup(groups) if groups.is_empty() => BTreeSet::new(),
-                        Keeps::Groups(groups) | Keeps::RowsByGroup(groups) => {
-                            growth.insert(format!("groups by {groups}"));
-                            BTreeSet::from([format!("groups by {groups}")])
-                        }
-                        _ => inputs,
-                    }
+                    let of = |input: &usize| shows.get(input).cloned().unwrap_or_default();
+                    let inputs: Vec<BTreeSet<String>> = node.inputs.iter().map(of).collect();
+                    growth.add(operator.as_ref(), &inputs)
                 }
             };
             shows.insert(id, own);
         }
-        let waiting = waiting.difference(&growth).map(|rows| format!("{rows} that the watermark has not passed"));
-        let waiting: Vec<String> = waiting.collect();
-        growth.into_iter().chain(waiting).collect()
+        growth.finish()
     }
 
     /// The nodes that a job's rows come from, and which other job or history each is, if one: `job x`, `history x_history`.

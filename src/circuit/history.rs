@@ -11,7 +11,7 @@
 //! of the row with which the version began.
 //!
 //! A step costs the rows that changed and the copies of them that stand: what was closed at an earlier clock is never looked
-//! at again, nor kept here.
+//! at again, nor kept here; nor are versions of rows that neither come nor go any more ([`super::retention`]).
 
 use std::sync::Arc;
 
@@ -27,7 +27,8 @@ use crate::state::{
 };
 use crate::types::Micros;
 
-use super::{Held, Keeps, Operator, StepContext};
+use super::retention::{Finals, Shown};
+use super::{Forgetting, Held, Keeps, Kept, Operator, Outlook, Pace, StepContext};
 
 /// See the module.
 pub(super) struct History {
@@ -39,6 +40,11 @@ pub(super) struct History {
     /// Those that were closed at this clock, likewise: they may be opened again, as if nothing had happened.
     closed: Arrangement,
     clock: Option<Micros>,
+    /// No row goes, so no version is ever looked for.
+    grows_only: bool,
+    /// Which versions no delta to come can touch.
+    finals: Finals,
+    pace: Pace,
     /// The row, since when, and until when.
     schema: SchemaRef,
     text: String,
@@ -77,6 +83,9 @@ impl History {
             open: arrangement(),
             closed: arrangement(),
             clock: None,
+            grows_only: false,
+            finals: Finals::default(),
+            pace: Pace::default(),
             schema,
             text,
         })
@@ -191,13 +200,48 @@ impl Operator for History {
         let [opened, unclosed] = self.opening(&rows(&coming)?, &copies(&coming))?;
         let open = Delta::concat(self.open.schema(), &[opened, gone])?;
         let closed = Delta::concat(self.open.schema(), &[closed, unclosed])?;
-        self.open.apply(&open)?;
+        if !self.grows_only {
+            self.open.apply(&open)?;
+        }
         self.closed.apply(&closed)?;
         Delta::concat(&self.schema, &[self.until(&open, None)?, self.until(&closed, self.clock)?])?.consolidate()
     }
 
     fn keeps(&self) -> Keeps {
-        Keeps::Rows
+        if self.grows_only { Keeps::Nothing } else { Keeps::Rows }
+    }
+
+    /// A version opens or closes only when its row comes or goes.
+    fn learn(&mut self, inputs: &[&Outlook]) -> Outlook {
+        let Some(&input) = inputs.first() else { return Outlook::default() };
+        self.grows_only = input.grows_only;
+        self.finals = input.finals(&(0..self.content).collect::<Vec<_>>());
+        let shown = |column: usize| (column < self.content).then_some(Shown::Column(column));
+        input.showing((0..self.schema.fields().len()).map(shown))
+    }
+
+    fn forget(&mut self, round: &Forgetting<'_>) -> Result<()> {
+        if self.finals.is_empty() || !self.pace.is_due(self.open.rows(), round) {
+            return Ok(());
+        }
+        let finals = &self.finals;
+        let gone = self.open.select(&mut |rows| finals.among(rows.num_rows(), rows.columns(), round))?;
+        self.open.forget(&gone)?;
+        self.pace.done(self.open.rows(), round);
+        Ok(())
+    }
+
+    fn forgets(&self, _: usize) -> bool {
+        !self.finals.is_empty()
+    }
+
+    fn kept_for_ever(&self, _: usize) -> Option<Kept> {
+        (!self.grows_only && self.finals.is_empty()).then(|| Kept {
+            why: "the history of these rows closes a version when its row goes".to_owned(),
+            instead: "show their event time, or leave `history` of the job out",
+            by_key: "show the source's `key`, or leave `history` of the job out",
+            word: "select".to_owned(),
+        })
     }
 
     fn held(&self) -> Held {

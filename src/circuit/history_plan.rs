@@ -35,7 +35,7 @@ impl Compiler {
                 arrangement: None,
                 inputs: vec![node],
                 uses: Vec::new(),
-                jobs: Vec::new(),
+                jobs: self.job.into_iter().collect(),
                 empty: Delta::empty(&table.schema),
                 label: String::new(),
             });

@@ -20,7 +20,8 @@ use crate::state::{Delta, NullKeys, RowId, equal_pairs, with_rows};
 
 use super::arranged::{Arranged, Use};
 use super::expression::{Compiled, all_true, evaluate_apart, nulls};
-use super::{Held, Operator, StepContext};
+use super::join_bounds::{Forgets, SideOutlook, forgets};
+use super::{Forgetting, Held, Kept, Operator, Outlook, StepContext};
 
 /// A join; see the module.
 pub(super) struct Join {
@@ -30,7 +31,68 @@ pub(super) struct Join {
     condition: Option<Compiled>,
     pair_schema: SchemaRef,
     schema: SchemaRef,
-    text: String,
+    written: Written,
+    forgets: [Forgets; 2],
+    /// A part of the condition that may fail keeps it from saying what can be forgotten.
+    fails: bool,
+}
+
+/// A join as its author wrote it.
+#[derive(Debug, Clone)]
+pub(crate) struct Written {
+    /// In one line.
+    pub(crate) text: String,
+    /// What it is.
+    pub(crate) construct: Construct,
+}
+
+/// What an author writes that becomes a join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Construct {
+    /// A join, EXISTS, IN, INTERSECT, EXCEPT.
+    Join(JoinType),
+    /// `NOT IN (SELECT …)`.
+    NotIn,
+    /// A subquery as a value.
+    Value,
+}
+
+impl Construct {
+    /// Words to find it by; see [`crate::plan::Refusal::word`].
+    fn words(self) -> &'static str {
+        match self {
+            Self::NotIn => "not in|in",
+            Self::Value => "( select|select",
+            Self::Join(JoinType::LeftAnti | JoinType::RightAnti) => "not exists|except|anti join|not in|exists|join",
+            Self::Join(JoinType::LeftSemi | JoinType::RightSemi) => "exists|intersect|semi join|in ( select|in|join",
+            Self::Join(JoinType::LeftMark | JoinType::RightMark) => "exists|in ( select|in|join",
+            Self::Join(_) => "join|exists|( select|from",
+        }
+    }
+
+    /// Why rows of it can't be forgotten, and what to write where they are retained by event time, and until their key is
+    /// closed.
+    fn kept(self) -> [&'static str; 3] {
+        match self {
+            Self::Value => [
+                "the value that they are compared with may change",
+                "compare with a constant, or compare groups, not rows",
+                "compare with a constant, or compare groups, not rows",
+            ],
+            Self::NotIn => [
+                "a row that comes on the other side may match any of them",
+                "write `NOT EXISTS (SELECT … WHERE …)` with the event time bounded on both sides, as in \
+                 `b.at BETWEEN a.at AND a.at + INTERVAL '7 days'`, and `retain` for both",
+                "write `NOT EXISTS (SELECT … WHERE …)` by the `key` of both sides, each with `once`",
+            ],
+            Self::Join(_) => [
+                "a row that comes on the other side may match any of them",
+                "join on an equal event time too, or bound it on both sides, as in \
+                 `b.at BETWEEN a.at AND a.at + INTERVAL '7 days'`, with `retain` for both",
+                "join by the `key` of both sides, each with `once`",
+            ],
+        }
+    }
 }
 
 /// One input of a join.
@@ -117,9 +179,9 @@ impl Join {
         condition: Option<Compiled>,
         pair_schema: SchemaRef,
         schema: SchemaRef,
-        text: String,
+        written: Written,
     ) -> Self {
-        Self { kind, sides, nulls, condition, pair_schema, schema, text }
+        Self { kind, sides, nulls, condition, pair_schema, schema, written, forgets: Default::default(), fails: false }
     }
 
     fn shows_pairs(&self) -> bool {
@@ -278,13 +340,64 @@ impl Operator for Join {
         Delta::concat(&self.schema, &parts)?.consolidate()
     }
 
+    fn learn(&mut self, inputs: &[&Outlook]) -> Outlook {
+        let &[left, right] = inputs else { return Outlook::default() };
+        let side =
+            |side: usize, outlook| SideOutlook { outlook, key: &self.sides[side].key, width: self.sides[side].width };
+        let sides = [side(LEFT, left), side(RIGHT, right)];
+        let condition = self.condition.as_ref().map(|condition| (condition.expression(), &self.pair_schema));
+        let (found, fails) = forgets(&sides, condition);
+        let shows = |side: usize| self.shows_pairs() || self.sides[side].shows != Own::Never;
+        let mut outlook = Outlook {
+            grows_only: left.grows_only
+                && right.grows_only
+                && matches!(self.kind, JoinType::Inner | JoinType::LeftSemi | JoinType::RightSemi),
+            still: left.still && right.still,
+            ..Outlook::default()
+        };
+        for (side, start) in [(LEFT, 0), (RIGHT, if shows(LEFT) { sides[LEFT].width } else { 0 })] {
+            if shows(side) {
+                let bounds = found[side].bounds(&sides[side]);
+                outlook.bounds.extend(bounds.into_iter().map(|(column, bound)| (start + column, bound)));
+                let closed = found[side].closed_keys(&sides[side]);
+                let moved = closed.iter().filter_map(|closed| closed.through(&|column| Some(start + column)));
+                outlook.closed.extend(moved);
+                outlook.retained.extend(&sides[side].outlook.retained);
+            }
+        }
+        self.forgets = found;
+        self.fails = fails;
+        outlook
+    }
+
+    fn finals(&self, used: usize, rows: usize, columns: Vec<ArrayRef>, round: &Forgetting<'_>) -> Result<BooleanArray> {
+        self.forgets[used].among(rows, columns, round)
+    }
+
+    fn forgets(&self, input: usize) -> bool {
+        self.forgets.get(input).is_some_and(Forgets::possible)
+    }
+
+    fn kept_for_ever(&self, input: usize) -> Option<Kept> {
+        if self.forgets(input) {
+            return None;
+        }
+        let [mut why, mut instead, by_key] = self.written.construct.kept();
+        if self.fails {
+            why = "a part of the join's condition may fail on a pair of them";
+            instead = "compute what may fail in a subquery of its own";
+        }
+        let word = self.written.construct.words().to_owned();
+        Some(Kept { why: why.to_owned(), instead, by_key, word })
+    }
+
     fn held(&self) -> Held {
         let counts: usize = self.sides.iter().map(|side| side.counts.0.len()).sum();
         Held { rows: counts, bytes: self.sides.iter().map(|side| side.counts.0.allocation_size()).sum() }
     }
 
     fn describe(&self) -> String {
-        self.text.clone()
+        self.written.text.clone()
     }
 }
 

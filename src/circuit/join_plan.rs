@@ -13,7 +13,7 @@ use crate::state::NullKeys;
 use super::arranged::{Request, Wanted};
 use super::compile::{Compiler, Input, Problem, column_index, mentions_watermark, refuse_expression};
 use super::expression::{Compiled, row_schema};
-use super::join::{Counts, Join, Own, Side};
+use super::join::{Construct, Counts, Join, Own, Side, Written};
 use super::recipe::Recipe;
 
 type Built<T> = Result<T, Problem>;
@@ -43,7 +43,8 @@ pub(super) fn build(compiler: &mut Compiler, join: &JoinPlan) -> Built<usize> {
     let text =
         if on.is_empty() { format!("{kind} join of all rows") } else { format!("{kind} join on {}", on.join(" and ")) };
     let nulls = null_keys(join);
-    let node = push(compiler, join.join_type, [left, right], nulls, condition, &pairs, &join.schema, text)?;
+    let written = Written { text, construct: Construct::Join(join.join_type) };
+    let node = push(compiler, join.join_type, [left, right], nulls, condition, &pairs, &join.schema, written)?;
     match after {
         None => Ok(node),
         Some(predicate) => {
@@ -69,7 +70,7 @@ fn push(
     condition: Option<Compiled>,
     pairs: &DFSchema,
     schema: &DFSchema,
-    text: String,
+    written: Written,
 ) -> Built<usize> {
     let nodes = sides.iter().map(|side| side.input.node).collect();
     let keys: Vec<_> = sides.iter().map(|side| (side.key.clone(), side.width)).collect();
@@ -85,16 +86,16 @@ fn push(
     let sides = [arrange(left, shows_left, compiler), arrange(right, shows_right, compiler)];
     let uses = sides.iter().map(|side| side.rows).collect();
     let schema = row_schema(schema);
-    let operator = Join::new(kind, sides, nulls, condition, row_schema(pairs), Arc::clone(&schema), text);
+    let operator = Join::new(kind, sides, nulls, condition, row_schema(pairs), Arc::clone(&schema), written);
     Ok(compiler.push_looking_up(Box::new(operator), nodes, uses, &schema, recipe))
 }
 
 /// Every row of one input beside every row of the other, whose columns come second.
-pub(super) fn cross(compiler: &mut Compiler, left: &Input, right: &Input, text: String) -> Built<Input> {
+pub(super) fn cross(compiler: &mut Compiler, left: &Input, right: &Input, written: Written) -> Built<Input> {
     let schema = Arc::new(left.schema.join(&right.schema)?);
     let whole = |input: &Input| Keyed { input: input.clone(), key: Vec::new(), width: input.schema.fields().len() };
     let sides = [whole(left), whole(right)];
-    let node = push(compiler, JoinType::Inner, sides, NullKeys::Equal, None, &schema, &schema, text)?;
+    let node = push(compiler, JoinType::Inner, sides, NullKeys::Equal, None, &schema, &schema, written)?;
     Ok(Input { node, schema })
 }
 
@@ -127,9 +128,12 @@ fn not_in(compiler: &mut Compiler, join: &JoinPlan) -> Built<usize> {
     let rows = Arc::clone(&left.input.schema);
     let left = Keyed { width: rows.fields().len(), ..left };
     let text = format!("leftanti join on {} = {}", asked.human_display(), listed.human_display());
-    let unmatched = push(compiler, JoinType::LeftAnti, [left, right], null_keys(join), None, &pairs, &rows, text)?;
+    let written = Written { text, construct: Construct::NotIn };
+    let unmatched = push(compiler, JoinType::LeftAnti, [left, right], null_keys(join), None, &pairs, &rows, written)?;
     let unmatched = Input { node: unmatched, schema: rows };
-    let both = cross(compiler, &unmatched, &counted, "whether the list has rows or nulls".to_owned())?;
+    let text = "whether the list has rows or nulls".to_owned();
+    let written = Written { text, construct: Construct::NotIn };
+    let both = cross(compiler, &unmatched, &counted, written)?;
     let column = |name: &str| Expr::Column(Column::new_unqualified(name));
     let out = asked_key.is_not_null().or(column("__listed").eq(lit(0_i64)));
     compiler.filter_behind(both, column("__listed_nulls").eq(lit(0_i64)).and(out), &join.schema)

@@ -8,7 +8,7 @@ use datafusion::error::Result;
 use crate::state::Delta;
 
 use super::expression::row_text;
-use super::{ErrorRow, Operator, StepContext};
+use super::{ErrorRow, Operator, Outlook, StepContext};
 
 /// Lets rows through whose key columns are all there.
 pub(super) struct WholeKeys {
@@ -44,6 +44,10 @@ impl Operator for WholeKeys {
             });
         }
         input.filter(&whole)
+    }
+
+    fn learn(&mut self, inputs: &[&Outlook]) -> Outlook {
+        Outlook::all(inputs)
     }
 
     fn describe(&self) -> String {

@@ -11,7 +11,8 @@ use crate::state::{Delta, with_rows};
 
 use super::expression::{Compiled, all_true, evaluate_all};
 use super::recipe::Recipe;
-use super::{Operator, StepContext};
+use super::retention::Shown;
+use super::{Operator, Outlook, StepContext};
 
 /// A predicate, then expressions over what passes it.
 pub(crate) struct Map {
@@ -75,6 +76,23 @@ impl Operator for Map {
         result.consolidate()
     }
 
+    fn learn(&mut self, inputs: &[&Outlook]) -> Outlook {
+        let Some(&input) = inputs.first() else { return Outlook::constant() };
+        match &self.output {
+            Output::Columns(columns) => input.showing(columns.iter().map(|&column| Some(Shown::Column(column)))),
+            Output::Expressions(values) => input.showing(values.iter().map(shown)),
+            Output::Placed(places) => input.showing(places.iter().map(|place| match place {
+                Place::Column(column) => Some(Shown::Column(*column)),
+                Place::Value(_) => None,
+            })),
+            Output::Append(values) => {
+                let columns = (0..input.schema.fields().len()).map(|column| Some(Shown::Column(column)));
+                input.showing(columns.chain(values.iter().map(shown)))
+            }
+            Output::Constant(_) => Outlook::constant(),
+        }
+    }
+
     fn columns_shown(&self) -> Option<&[usize]> {
         match &self.output {
             Output::Columns(columns) if self.predicate.is_none() => Some(columns),
@@ -115,6 +133,10 @@ impl Map {
         let mask = as_boolean_array(mask)?;
         if all_true(mask) { Ok(kept) } else { kept.filter(mask) }
     }
+}
+
+fn shown(expression: &Compiled) -> Option<Shown<'_>> {
+    Some(Shown::Expression(expression.expression()))
 }
 
 /// The columns under a schema, with the weights of `rows`.

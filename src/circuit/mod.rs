@@ -7,6 +7,7 @@
 mod aggregate;
 mod aggregate_plan;
 mod arranged;
+mod closed;
 mod columns;
 mod compile;
 mod distinct;
@@ -17,11 +18,14 @@ mod history;
 mod history_plan;
 mod intake;
 mod join;
+mod join_bounds;
 mod join_plan;
 mod key;
 mod map;
 mod ordered;
 mod recipe;
+mod retention;
+mod rising;
 mod scalar;
 mod single;
 mod sums;
@@ -34,6 +38,7 @@ mod upsert;
 mod window;
 mod window_plan;
 
+use arrow::array::{ArrayRef, BooleanArray};
 use datafusion::error::Result;
 
 use crate::plan::plain_literals;
@@ -41,10 +46,15 @@ use crate::state::Delta;
 use crate::types::Micros;
 
 use arranged::{Arrangements, Use};
+pub use closed::ClosedKeys;
+pub(crate) use closed::RowKey;
 pub use compile::{CompiledJob, compile};
 pub(crate) use growth::Keeps;
 pub use history_plan::CompiledHistory;
-pub use intake::{Admitted, Intake, positions};
+pub use intake::{Admitted, Arrivals, Intake, positions};
+use retention::Rounds;
+pub(crate) use retention::{Forgetting, Kept, Outlook, Pace};
+pub use retention::{Forgotten, Promise, Retain};
 
 /// One operator. An implementor keeps what it needs of its inputs' past, and nothing else.
 pub(crate) trait Operator: Send {
@@ -69,6 +79,31 @@ pub(crate) trait Operator: Send {
     /// What it keeps of its inputs' past.
     fn keeps(&self) -> Keeps {
         Keeps::Nothing
+    }
+
+    /// Learns what is known of the deltas to come of its inputs, before the first step; returns what follows for its output.
+    /// The law is in [`retention`].
+    fn learn(&mut self, inputs: &[&Outlook]) -> Outlook;
+
+    /// Forgets what no delta to come can touch. Emits nothing.
+    fn forget(&mut self, _: &Forgetting<'_>) -> Result<()> {
+        Ok(())
+    }
+
+    /// Which of so many rows that it looks up can be forgotten, by their columns as its input has them; `used` is which of
+    /// the things that it looks up.
+    fn finals(&self, _used: usize, rows: usize, _columns: Vec<ArrayRef>, _: &Forgetting<'_>) -> Result<BooleanArray> {
+        Ok(BooleanArray::from(vec![false; rows]))
+    }
+
+    /// Whether it forgets what it keeps or looks up of an input.
+    fn forgets(&self, _input: usize) -> bool {
+        false
+    }
+
+    /// Why the rows that it keeps of an input can't be forgotten, if they can't.
+    fn kept_for_ever(&self, _input: usize) -> Option<Kept> {
+        None
     }
 
     /// The operator in one line, for `check`.
@@ -180,6 +215,7 @@ pub struct Circuit {
     histories: Vec<CompiledHistory>,
     started: bool,
     times: EpochTimes,
+    forgetting: Rounds,
 }
 
 /// What a step changed.
@@ -194,6 +230,17 @@ pub struct StepOutput {
 }
 
 impl Circuit {
+    fn new(
+        nodes: Vec<Node>,
+        arrangements: Arrangements,
+        sources: Vec<usize>,
+        jobs: Vec<CompiledJob>,
+        histories: Vec<CompiledHistory>,
+    ) -> Self {
+        let (times, forgetting) = (EpochTimes::default(), Rounds::default());
+        Self { nodes, arrangements, sources, jobs, histories, started: false, times, forgetting }
+    }
+
     /// Takes the changes of the sources, in the order of [`compile`]'s tables, and the epoch's times. A clock or watermark
     /// below the last one counts as the last one: neither ever falls.
     ///

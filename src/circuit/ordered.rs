@@ -28,6 +28,8 @@ pub(crate) struct Ordered {
     results: Vec<OrderedResult>,
     converter: RowConverter,
     groups: Vec<Multiset>,
+    /// No row goes, and only the first and the last are shown: no other is kept.
+    ends_only: bool,
 }
 
 /// One aggregate over the multiset.
@@ -79,7 +81,8 @@ impl Ordered {
             .zip(types)
             .map(|(&(_, options), data_type)| SortField::new_with_options(data_type.clone(), options))
             .collect();
-        Ok(Self { columns, inputs, results, converter: RowConverter::new(fields)?, groups: Vec::new() })
+        let converter = RowConverter::new(fields)?;
+        Ok(Self { columns, inputs, results, converter, groups: Vec::new(), ends_only: false })
     }
 
     fn decode<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
@@ -185,6 +188,9 @@ impl Accumulate for Ordered {
         if unsound {
             return Err(DataFusionError::Internal("a value goes that its group does not hold".to_owned()));
         }
+        if self.ends_only {
+            groups.iter().for_each(|&group| self.groups[group as usize].keep_ends());
+        }
         Ok(())
     }
 
@@ -205,8 +211,15 @@ impl Accumulate for Ordered {
             .collect()
     }
 
-    fn keeps_values(&self) -> bool {
-        true
+    fn learn_grows_only(&mut self) {
+        let at_an_end = |result: &OrderedResult| matches!(result.shows, Shows::First(_) | Shows::Last(_));
+        self.ends_only = self.results.iter().all(at_an_end);
+    }
+
+    fn needs_values(&self) -> Option<usize> {
+        let others = |result: &&OrderedResult| !matches!(result.shows, Shows::First(_) | Shows::Last(_));
+        let shown = self.results.iter().find(others).or(self.results.first());
+        shown.filter(|_| !self.ends_only).map(|result| result.output)
     }
 
     fn bytes(&self) -> usize {
@@ -242,6 +255,22 @@ impl Multiset {
         };
         self.fit();
         left >= 0
+    }
+
+    /// Leaves the first value and the last.
+    fn keep_ends(&mut self) {
+        let kept: Vec<u8> = match self {
+            Self::Few(packed) if unpacked(packed).count() <= 2 => return,
+            Self::Few(packed) => {
+                let ends = unpacked(packed).next().into_iter().chain(unpacked(packed).last());
+                ends.flat_map(|(value, weight)| entry(value, weight)).collect()
+            }
+            Self::Many(values) => {
+                let ends = values.first_key_value().into_iter().chain(values.last_key_value());
+                ends.flat_map(|(value, &weight)| entry(value, weight)).collect()
+            }
+        };
+        *self = Self::Few(kept);
     }
 
     /// Keeps few values in one way and many in the other.

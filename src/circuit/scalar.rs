@@ -9,6 +9,7 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Subquery};
 
 use super::compile::{Compiler, Input, Problem};
 use super::expression::row_schema;
+use super::join::{Construct, Written};
 use super::join_plan::cross;
 use super::recipe::Recipe;
 use super::single::Single;
@@ -34,7 +35,8 @@ pub(super) fn joined(
     for (position, subquery) in found.iter().enumerate() {
         let value = value(compiler, &subquery.subquery, &value_name(position))?;
         let described = format!("join of the value of {}", text(&subquery.subquery));
-        input = cross(compiler, &input, &value, described)?;
+        let written = Written { text: described, construct: Construct::Value };
+        input = cross(compiler, &input, &value, written)?;
         compiler.recompute(format!(
             "every row that is compared with {} is looked at when its value changes",
             text(&subquery.subquery)

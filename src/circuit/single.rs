@@ -12,7 +12,7 @@ use datafusion::error::{DataFusionError, Result};
 
 use crate::state::{Arrangement, Delta, NullKeys, with_rows};
 
-use super::{ErrorRow, Held, Keeps, Operator, StepContext};
+use super::{ErrorRow, Held, Keeps, Kept, Operator, Outlook, StepContext};
 
 /// See the module.
 pub(super) struct Single {
@@ -93,6 +93,19 @@ impl Operator for Single {
 
     fn held(&self) -> Held {
         Held { rows: self.rows.rows(), bytes: self.rows.bytes() }
+    }
+
+    fn learn(&mut self, inputs: &[&Outlook]) -> Outlook {
+        Outlook { still: inputs.iter().all(|input| input.still), ..Outlook::default() }
+    }
+
+    fn kept_for_ever(&self, _: usize) -> Option<Kept> {
+        Some(Kept {
+            why: format!("{} looks at all of them", self.text),
+            instead: "let an aggregate give the value, as in `(SELECT max(x) …)`",
+            by_key: "let an aggregate give the value, as in `(SELECT max(x) …)`",
+            word: "( select|select".to_owned(),
+        })
     }
 
     fn describe(&self) -> String {

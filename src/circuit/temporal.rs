@@ -19,7 +19,9 @@ use crate::types::Micros;
 
 use super::expression::{Compiled, evaluate_all};
 use super::recipe::Recipe;
-use super::{Held, Keeps, Operator, StepContext};
+use super::retention::Bound;
+use super::rising::Rising;
+use super::{Held, Keeps, Operator, Outlook, StepContext};
 
 /// One comparison of a row's own time with the watermark.
 pub(crate) struct Comparison {
@@ -180,6 +182,22 @@ impl Operator for Temporal {
         let rows = self.waiting.values().map(BTreeMap::len).sum();
         let bytes = self.waiting.values().flat_map(BTreeMap::keys).map(|row| row.len() + 48).sum();
         Held { rows, bytes }
+    }
+
+    /// A row whose flag can still flip has a time that the watermark has not passed.
+    fn learn(&mut self, inputs: &[&Outlook]) -> Outlook {
+        let Some(&input) = inputs.first() else { return Outlook::default() };
+        let times: Vec<Option<Rising>> =
+            self.comparisons.iter().map(|comparison| Rising::of(comparison.time.expression(), &input.schema)).collect();
+        let waiting = |column: usize| {
+            let distance =
+                |time: &Option<Rising>| time.as_ref().filter(|time| time.column() == column).and_then(Rising::distance);
+            let distances = times.iter().map(distance).collect::<Option<Vec<_>>>()?;
+            Some(Bound::Before(Arc::new(Bound::Watermark), distances.into_iter().max()?))
+        };
+        let bounds = input.bounds.iter();
+        let bounds = bounds.filter_map(|(&column, bound)| Some((column, bound.or_less(&waiting(column)?)))).collect();
+        Outlook { bounds, ..input.unknown() }
     }
 
     fn describe(&self) -> String {

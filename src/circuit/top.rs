@@ -2,7 +2,7 @@
 //!
 //! All rows are kept in order, as comparable bytes: the ORDER BY values first, then the row. With `first(n)` for the first n of
 //! them, Δslice = Δfirst(offset + limit) − Δfirst(offset). A step costs what the slice and the offset hold, and the logarithm of
-//! all rows for each row of the delta.
+//! all rows for each row of the delta. Where no row goes, no row behind the slice ever moves up: it is not kept.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use datafusion::error::{DataFusionError, Result};
 
 use crate::state::{Delta, with_rows};
 
-use super::{Held, Keeps, Operator, StepContext};
+use super::{Held, Keeps, Kept, Operator, Outlook, StepContext};
 
 /// See the module.
 pub(super) struct Top {
@@ -26,6 +26,8 @@ pub(super) struct Top {
     bytes: usize,
     offset: usize,
     limit: Option<usize>,
+    /// No row goes.
+    grows_only: bool,
     /// The leading columns of the input that it shows.
     schema: SchemaRef,
     text: String,
@@ -57,7 +59,8 @@ impl Top {
         };
         let converter = RowConverter::new(order.iter().map(field).collect())?;
         let order = order.into_iter().map(|(column, _)| column).collect();
-        Ok(Self { order, converter, rows: BTreeMap::new(), bytes: 0, offset, limit, schema, text })
+        let rows = BTreeMap::new();
+        Ok(Self { order, converter, rows, bytes: 0, offset, limit, grows_only: false, schema, text })
     }
 
     fn apply(&mut self, delta: &Delta) -> Result<()> {
@@ -92,6 +95,11 @@ impl Top {
             return Err(DataFusionError::Internal("a row goes that an ordered table does not hold".to_owned()));
         }
         Ok(())
+    }
+
+    /// Where the rows end that can be shown, if no other can ever be.
+    fn last_needed(&self) -> Option<usize> {
+        self.limit.filter(|_| self.grows_only).map(|limit| self.offset.saturating_add(limit))
     }
 
     /// The first rows, `count` of them if there are as many.
@@ -154,11 +162,31 @@ impl Operator for Top {
                 parts.push(input.project(&columns)?.with_schema(&self.schema)?);
             }
         }
+        while self.last_needed().is_some_and(|needed| self.rows.len() > needed) {
+            self.bytes -= self.rows.pop_last().map_or(0, |(row, _)| row.len());
+        }
         Delta::concat(&self.schema, &parts)?.consolidate()
     }
 
+    fn learn(&mut self, inputs: &[&Outlook]) -> Outlook {
+        self.grows_only = inputs.iter().all(|input| input.grows_only);
+        match (self.limit, inputs.first()) {
+            (None, Some(input)) => input.unknown(),
+            _ => Outlook::default(),
+        }
+    }
+
     fn keeps(&self) -> Keeps {
-        Keeps::Rows
+        if self.last_needed().is_some() { Keeps::Nothing } else { Keeps::Rows }
+    }
+
+    fn kept_for_ever(&self, _: usize) -> Option<Kept> {
+        self.last_needed().is_none().then(|| Kept {
+            why: "one behind the first rows moves up when one of these goes".to_owned(),
+            instead: "order rows that never go, such as the source's own",
+            by_key: "order rows that never go, such as the source's own",
+            word: "limit|fetch|offset|order by".to_owned(),
+        })
     }
 
     fn held(&self) -> Held {

@@ -5,7 +5,7 @@ use datafusion::error::Result;
 
 use crate::state::Delta;
 
-use super::{Operator, StepContext};
+use super::{Operator, Outlook, StepContext};
 
 /// Concatenates its inputs, by position of columns.
 pub(crate) struct Union {
@@ -16,6 +16,10 @@ impl Operator for Union {
     fn step(&mut self, inputs: &[&Delta], _: &mut StepContext) -> Result<Delta> {
         let parts: Vec<Delta> = inputs.iter().map(|&input| input.clone()).collect();
         Delta::concat(&self.schema, &parts)?.consolidate()
+    }
+
+    fn learn(&mut self, inputs: &[&Outlook]) -> Outlook {
+        Outlook::all(inputs)
     }
 
     fn describe(&self) -> String {

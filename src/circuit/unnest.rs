@@ -19,7 +19,8 @@ use crate::state::{Delta, with_rows};
 use super::compile::{Compiler, Problem};
 use super::expression::row_schema;
 use super::recipe::Recipe;
-use super::{Operator, StepContext};
+use super::retention::Shown;
+use super::{Operator, Outlook, StepContext};
 
 /// Appends an UNNEST.
 pub(super) fn build(compiler: &mut Compiler, plan: &UnnestPlan) -> Result<usize, Problem> {
@@ -87,6 +88,19 @@ impl Operator for Unnest {
         }
         let weights: Vec<i64> = rows.values().iter().map(|&row| input.weights()[row as usize]).collect();
         Delta::new(with_rows(&self.schema, columns, weights.len())?, weights).consolidate()
+    }
+
+    fn learn(&mut self, inputs: &[&Outlook]) -> Outlook {
+        let Some(&input) = inputs.first() else { return Outlook::default() };
+        let columns = input.schema.fields().iter().enumerate();
+        input.showing(columns.flat_map(|(column, field)| {
+            let (shown, width) = match (self.lists.contains(&column), self.structs.contains(&column)) {
+                (false, false) => (Some(column), 1),
+                (true, false) => (None, 1),
+                (_, true) => (None, struct_width(field.data_type())),
+            };
+            std::iter::repeat_n(shown, width).map(|shown| shown.map(Shown::Column))
+        }))
     }
 
     fn describe(&self) -> String {
@@ -164,6 +178,19 @@ fn between<T: Copy + Into<i64>>(offsets: &[T]) -> Vec<(i64, i64)> {
 fn sized<T: Copy + Into<i64>>(offsets: &[T], sizes: &[T]) -> Vec<(i64, i64)> {
     let pairs = offsets.iter().zip(sizes);
     pairs.map(|(&start, &size)| (start.into(), start.into() + size.into())).collect()
+}
+
+/// How many columns a struct becomes, or the elements of a list of structs.
+fn struct_width(kind: &DataType) -> usize {
+    match kind {
+        DataType::Struct(fields) => fields.len(),
+        DataType::List(field)
+        | DataType::LargeList(field)
+        | DataType::FixedSizeList(field, _)
+        | DataType::ListView(field)
+        | DataType::LargeListView(field) => struct_width(field.data_type()),
+        _ => 1,
+    }
 }
 
 fn not_a_struct() -> DataFusionError {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, UInt32Array};
+use arrow::array::{Array, ArrayRef, BooleanArray, UInt32Array};
 use arrow::compute::{SortOptions, concat};
 use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
@@ -19,7 +19,8 @@ use crate::state::{Delta, normalise_zero, take_rows, with_rows};
 
 use super::arranged::{Arranged, Use};
 use super::expression::row_text;
-use super::{ErrorRow, Keeps, Operator, StepContext};
+use super::retention::Finals;
+use super::{ErrorRow, Forgetting, Keeps, Kept, Operator, Outlook, StepContext};
 
 /// See the module.
 pub(super) struct Window {
@@ -37,6 +38,8 @@ pub(super) struct Window {
     pub(super) partitions: String,
     pub(super) schema: SchemaRef,
     pub(super) text: String,
+    /// The partitions that change no more.
+    pub(super) finals: Finals,
 }
 
 /// The order of the rows within their partitions.
@@ -173,6 +176,30 @@ impl Operator for Window {
         let parts = [self.computed(&each(&before)?, -1, context)?, self.computed(&each(&after)?, 1, context)?];
         let parts: Vec<Delta> = parts.into_iter().flatten().collect();
         Delta::concat(&self.schema, &parts)?.consolidate()
+    }
+
+    fn learn(&mut self, inputs: &[&Outlook]) -> Outlook {
+        let Some(&input) = inputs.first() else { return Outlook::default() };
+        self.finals = input.finals(&self.partition);
+        let shown: Vec<usize> = self.partition.iter().copied().filter(|&column| column < self.width).collect();
+        Outlook { retained: input.retained.clone(), ..input.groups(&shown) }
+    }
+
+    fn finals(&self, _: usize, rows: usize, columns: Vec<ArrayRef>, round: &Forgetting<'_>) -> Result<BooleanArray> {
+        self.finals.among(rows, &columns, round)
+    }
+
+    fn forgets(&self, _: usize) -> bool {
+        !self.finals.is_empty()
+    }
+
+    fn kept_for_ever(&self, _: usize) -> Option<Kept> {
+        self.finals.is_empty().then(|| Kept {
+            why: "a window function needs its whole partition whenever a row of it comes".to_owned(),
+            instead: "partition by their event time too, as in `PARTITION BY date_trunc('day', at)`",
+            by_key: "partition by the source's `key` too",
+            word: "over".to_owned(),
+        })
     }
 
     fn keeps(&self) -> Keeps {

@@ -20,6 +20,7 @@ use super::columns::Columns;
 use super::compile::{Compiler, Problem, column_index};
 use super::expression::row_schema;
 use super::recipe::Recipe;
+use super::retention::Finals;
 use super::window::{RowOrder, Window};
 
 /// Appends window functions that share their PARTITION BY and ORDER BY.
@@ -81,6 +82,7 @@ pub(super) fn build(compiler: &mut Compiler, plan: &WindowPlan) -> Result<usize,
         partitions: names.join(", "),
         schema: Arc::clone(&schema),
         text: format!("window {by}: recompute {}", results.join(", ")),
+        finals: Finals::default(),
     };
     let recipe = Recipe::new(format!("window {calls:?}"));
     Ok(compiler.push_looking_up(Box::new(operator), vec![input.node], vec![looked_up], &schema, recipe))

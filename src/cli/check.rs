@@ -5,7 +5,8 @@ use std::io::IsTerminal;
 use clap::Args;
 
 use crate::circuit::{Circuit, CompiledHistory, Maintenance};
-use crate::definition::pipeline::{Identity, Input, Pipeline, SinkTarget, Snapshot};
+use crate::definition::length;
+use crate::definition::pipeline::{Identity, Input, Pipeline, Retention, SinkTarget, Snapshot, Source};
 use crate::runtime::engine::build_circuit;
 use crate::source::file::absent;
 
@@ -74,7 +75,7 @@ fn header(names: &[&str]) -> Vec<String> {
 }
 
 fn source_rows(pipeline: &Pipeline) -> Vec<Vec<String>> {
-    let row = |source: &crate::definition::pipeline::Source| {
+    let row = |source: &Source| {
         let from = match &source.input {
             Input::JetStream { stream, subjects, .. } => format!("stream {stream}, {}", subjects.join(" ")),
             Input::Files(files) => files.to_string(),
@@ -84,9 +85,14 @@ fn source_rows(pipeline: &Pipeline) -> Vec<Vec<String>> {
             columns.iter().map(name).collect::<Vec<_>>().join(", ")
         };
         let rows = match &source.identity {
-            Identity::Append { unique } if unique.is_empty() => "every row is new".to_owned(),
-            Identity::Append { unique } => format!("the first of each {}; every key is kept", names(unique)),
-            Identity::Upsert { key, snapshot: None, .. } => format!("the latest of each {}", names(key)),
+            Identity::Append { unique } if unique.is_empty() => format!("every row is new{}", forgotten(source)),
+            Identity::Append { unique } => match source.retain {
+                Some(Retention::For(_)) => format!("the first of each {}{}", names(unique), forgotten(source)),
+                _ => format!("the first of each {}; every key is kept{}", names(unique), forgotten(source)),
+            },
+            Identity::Upsert { key, snapshot: None, .. } => {
+                format!("the latest of each {}{}", names(key), forgotten(source))
+            }
             Identity::Upsert { key, snapshot: Some(Snapshot { by, version }), .. } => {
                 format!("the latest of each {}, of the newest {} of each {}", names(key), names(&[*version]), names(by))
             }
@@ -94,6 +100,15 @@ fn source_rows(pipeline: &Pipeline) -> Vec<Vec<String>> {
         vec![source.name.to_string(), from, rows]
     };
     pipeline.sources.iter().map(row).collect()
+}
+
+/// When a source's rows are forgotten, if they are.
+fn forgotten(source: &Source) -> String {
+    match &source.retain {
+        None => String::new(),
+        Some(Retention::For(behind)) => format!("; forgotten {} behind the watermark", length(*behind)),
+        Some(Retention::Once { closes: (closes, _), .. }) => format!("; forgotten once {closes}"),
+    }
 }
 
 fn job_rows(circuit: &Circuit) -> Vec<Vec<String>> {

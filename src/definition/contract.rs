@@ -136,6 +136,9 @@ pub struct Condition {
     pub bounds: Vec<(usize, Kind)>,
 }
 
+/// When the source system wrote an event down is not part of its content: a re-send may differ in it.
+pub const RECORDED_AT: &str = "recorded_at";
+
 /// The columns that every source table has behind those of its contract.
 pub const SYSTEM_COLUMNS: [&str; 4] = ["_received_at", "_stream", "_sequence", "_index"];
 

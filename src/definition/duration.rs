@@ -32,9 +32,24 @@ pub(crate) fn parse(text: &str) -> Result<Micros, (String, String)> {
     }
 }
 
+/// A length of time as one writes it, in the largest unit of which it is a whole number.
+pub(crate) fn text(micros: Micros) -> String {
+    let fits = |&&(_, length): &&(&str, Micros)| micros % length == 0;
+    let (unit, length) = UNITS.iter().rev().find(fits).unwrap_or(&("us", 1));
+    if micros == 0 { "0s".to_owned() } else { format!("{}{unit}", micros / length) }
+}
+
 #[cfg(test)]
 mod tests {
-    use super::parse;
+    use super::{parse, text};
+
+    #[test]
+    fn a_length_is_shown_as_it_is_written() {
+        for shown in ["0s", "100ms", "5s", "90m", "36h", "30d"] {
+            assert_eq!(text(parse(shown).expect("a duration")), shown);
+        }
+        assert_eq!(text(3_600_000_000), "1h");
+    }
 
     #[test]
     fn a_duration_is_a_whole_number_with_a_unit() {

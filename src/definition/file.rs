@@ -76,6 +76,7 @@ pub(crate) struct SourceFile {
     pub(crate) event_time: Option<EventTimeFile>,
     pub(crate) late: Option<Placed<Late>>,
     pub(crate) history: Option<HistoryFile>,
+    pub(crate) retain: Option<RetainFile>,
     pub(crate) dead_letters: Option<DeadLettersFile>,
 }
 
@@ -122,6 +123,15 @@ pub(crate) struct EventTimeFile {
     pub(crate) lateness: Option<Placed<Micros>>,
     pub(crate) when: Option<Word>,
     pub(crate) idle: Option<Placed<Micros>>,
+}
+
+#[derive(Debug)]
+pub(crate) struct RetainFile {
+    pub(crate) span: Range<usize>,
+    pub(crate) length: Option<Placed<Micros>>,
+    pub(crate) once: Option<Word>,
+    pub(crate) key: Option<Placed<Vec<Word>>>,
+    pub(crate) after: Option<Placed<Micros>>,
 }
 
 #[derive(Debug, Default)]
@@ -237,6 +247,7 @@ impl SourceFile {
             event_time: fields.get("event_time").and_then(|node| EventTimeFile::read(node, report)),
             late: fields.choice("late", LATE, &[Late::Apply, Late::Divert, Late::Drop], report),
             history: fields.get("history").and_then(|node| HistoryFile::read(node, report)),
+            retain: fields.get("retain").and_then(|node| RetainFile::read(node, &fields, report)),
             dead_letters: fields.get("dead_letters").and_then(|node| DeadLettersFile::read(node, report)),
         }
     }
@@ -346,6 +357,29 @@ impl EventTimeFile {
                 let help = "write the name of a column, or `{ column: occurred_at, lateness: 1h }`";
                 report.mismatch(node, "`event_time`", "a column or a mapping", help);
                 None
+            }
+        }
+    }
+}
+
+impl RetainFile {
+    /// `around` are the fields among which it stands.
+    fn read(node: &Node, around: &Fields<'_>, report: &mut Report<'_>) -> Option<Self> {
+        let span = node.span.clone();
+        match &node.content {
+            Content::Map(_) => {
+                let fields = Fields::open(node, &grammar::RETAIN, &node.span, report)?;
+                Some(Self {
+                    span,
+                    length: fields.duration("for", report),
+                    once: fields.word("once", report),
+                    key: fields.words("key", report),
+                    after: fields.duration("after", report),
+                })
+            }
+            _ => {
+                let length = around.duration("retain", report);
+                Some(Self { span, length, once: None, key: None, after: None })
             }
         }
     }

@@ -11,8 +11,8 @@ use sha2::{Digest, Sha256};
 
 use super::contract::{Column, Condition, Contract, Kind, Value};
 use super::pipeline::{
-    Clock, EventTime, FileForm, FileFormat, FileNames, History, Identity, Input, Job, Keep, Late, Pipeline, Sink,
-    SinkTarget, Snapshot, Source, Start, TablePlace,
+    Clock, EventTime, FileForm, FileFormat, FileNames, History, Identity, Input, Job, Keep, Late, Pipeline, Retention,
+    Sink, SinkTarget, Snapshot, Source, Start, TablePlace,
 };
 
 /// Changes when the same definition shall have another fingerprint.
@@ -60,6 +60,19 @@ impl Source {
             Late::Drop => 2,
         });
         print.option(self.history.as_ref(), Print::history);
+        match &self.retain {
+            None => {}
+            Some(Retention::For(length)) => {
+                print.text("retain");
+                print.integer(*length);
+            }
+            Some(Retention::Once { closes: (closes, _), key, after }) => {
+                print.text("retain once");
+                print.text(closes);
+                print.many(key, Print::index);
+                print.option(*after, Print::integer);
+            }
+        }
         // What is kept of dead letters can be seen in `milepost.dead_letters`; how many there may be can't be seen anywhere.
         match self.dead_letters.keep {
             Keep::Full => {}

@@ -203,6 +203,12 @@ pub(crate) static SOURCE: Shape = Shape {
         field("late", Form::Choice(LATE), Need::Optional, "What happens to a row behind the watermark; `apply`."),
         HISTORY_FIELD,
         field(
+            "retain",
+            Form::Either(&Form::Duration, &Form::One(&RETAIN)),
+            Need::Optional,
+            "Rows this far behind the source's watermark, or of a closed key, are late, so that state may forget the others.",
+        ),
+        field(
             "dead_letters",
             Form::One(&DEAD_LETTERS),
             Need::Optional,
@@ -212,10 +218,7 @@ pub(crate) static SOURCE: Shape = Shape {
         DESCRIPTION,
         SLO,
     ],
-    later: &[
-        later("archive", "leave it out: `start: all` replays from the stream, as far back as the stream reaches"),
-        later("retain", "leave it out: every row is kept"),
-    ],
+    later: &[later("archive", "leave it out: `start: all` replays from the stream, as far back as the stream reaches")],
 };
 
 pub(crate) static STREAM_INPUT: Shape = Shape {
@@ -288,6 +291,22 @@ pub(crate) static EVENT_TIME: Shape = Shape {
     later: &[],
 };
 
+pub(crate) static RETAIN: Shape = Shape {
+    what: "`retain`",
+    fields: &[
+        field("for", Form::Duration, Need::OneOf, "Until they are this far behind the source's watermark."),
+        field("once", Form::Text, Need::OneOf, "Until a row of their key satisfies this SQL predicate."),
+        field("key", Form::Texts, Need::Optional, "The columns that name what `once` closes."),
+        field(
+            "after",
+            Form::Duration,
+            Need::Optional,
+            "The key stays open until the source's watermark has passed the row that closes it by this much; not at all.",
+        ),
+    ],
+    later: &[],
+};
+
 pub(crate) static DEAD_LETTERS: Shape = Shape {
     what: "`dead_letters`",
     fields: &[
@@ -318,7 +337,7 @@ pub(crate) static JOB: Shape = Shape {
         DESCRIPTION,
         SLO,
     ],
-    later: &[later("retain", "leave it out: every row is kept; a WHERE with `watermark()` lets rows go")],
+    later: &[later("retain", "say `retain` of the sources that it reads: what they forget is forgotten here")],
 };
 
 pub(crate) static SINK: Shape = Shape {

@@ -32,6 +32,7 @@ mod yaml;
 mod corpus;
 
 pub use compile::{ReadFile, Unreadable, compile};
+pub(crate) use duration::text as length;
 pub use environment::Environment;
 pub(crate) use json::json_place;
 pub use load::load;

@@ -172,6 +172,9 @@ pub struct Source {
     pub late: Late,
     /// Its history, if it has one; only an upsert source may.
     pub history: Option<History>,
+    /// Which rows are late whatever `late` says, so that state may forget those that came before; none: nothing is
+    /// forgotten.
+    pub retain: Option<Retention>,
     /// How many events may be bad, and what is kept of them.
     pub dead_letters: DeadLetters,
 }
@@ -388,6 +391,41 @@ pub enum Late {
     Divert,
     /// It is counted.
     Drop,
+}
+
+/// How long a source's rows are kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Retention {
+    /// Until they are so many microseconds behind the source's running watermark.
+    For(Micros),
+    /// Until their key is closed.
+    Once {
+        /// A row that satisfies this SQL predicate closes its key.
+        closes: (String, Range<usize>),
+        /// The columns of the key.
+        key: Vec<usize>,
+        /// The key is closed once the source's running watermark has passed the row's event time by so many microseconds;
+        /// none: with the row.
+        after: Option<Micros>,
+    },
+}
+
+impl Retention {
+    /// How far rows may be behind the watermark, in microseconds, if that is what is said.
+    pub fn length(&self) -> Option<Micros> {
+        match self {
+            Self::For(length) => Some(*length),
+            Self::Once { .. } => None,
+        }
+    }
+
+    /// How far the watermark has to pass the row that closes a key, in microseconds, if it has to.
+    pub fn after(&self) -> Option<Micros> {
+        match self {
+            Self::For(_) => None,
+            Self::Once { after, .. } => *after,
+        }
+    }
 }
 
 /// A named SELECT.

@@ -124,6 +124,8 @@ impl SourceClock {
 pub(crate) struct LateJudge {
     newest: Option<Micros>,
     received: Option<Micros>,
+    /// The source's running watermark; it never falls.
+    watermark: Option<Micros>,
 }
 
 impl LateJudge {
@@ -136,15 +138,28 @@ impl LateJudge {
         lateness: Micros,
     ) -> bool {
         self.received = self.received.max(received);
-        let cap = self.received.unwrap_or(Micros::MAX);
-        let late = match (event_time, self.newest) {
-            (Some(time), Some(newest)) => time < newest.min(cap).saturating_sub(lateness),
-            _ => false,
-        };
+        self.advance(lateness);
+        let late = event_time.zip(self.watermark).is_some_and(|(time, watermark)| time < watermark);
         if counts {
             self.newest = self.newest.max(event_time);
+            self.advance(lateness);
         }
         late
+    }
+
+    fn advance(&mut self, lateness: Micros) {
+        let cap = self.received.unwrap_or(Micros::MAX);
+        self.watermark = self.watermark.max(self.newest.map(|newest| newest.min(cap).saturating_sub(lateness)));
+    }
+
+    /// The source's running watermark.
+    pub(crate) fn watermark(&self) -> Option<Micros> {
+        self.watermark
+    }
+
+    /// The event time before which a source that retains rows for so long has forgotten everything; a row before it is late.
+    pub(crate) fn horizon(&self, retain: Micros) -> Option<Micros> {
+        self.watermark.map(|watermark| watermark.saturating_sub(retain))
     }
 }
 

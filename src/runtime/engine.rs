@@ -3,17 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, TimestampMicrosecondArray};
-use arrow::compute::filter_record_batch;
+use arrow::array::{Array, AsArray};
+use arrow::datatypes::TimestampMicrosecondType;
 use arrow::record_batch::RecordBatch;
-use datafusion::common::cast::as_boolean_array;
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::checkpoint::EpochRecord;
-use crate::circuit::{Circuit, CompiledHistory, EpochTimes, ErrorRow, Intake, compile, positions};
+use crate::circuit::{
+    Circuit, ClosedKeys, CompiledHistory, EpochTimes, ErrorRow, Forgotten, Intake, Promise, Retain, compile, positions,
+};
 use crate::decode::arrow::{Origin, RejectedRow, row_message};
 use crate::decode::{Decoder, Format};
-use crate::definition::pipeline::{Late, Pipeline, SinkTarget};
+use crate::definition::pipeline::{Identity, Late, Pipeline, Retention, SinkTarget, Source};
 use crate::diagnostic::{Diagnostic, Diagnostics};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{BatchTable, SystemTable, TableSchemas, histories, plan_jobs, row_predicate};
@@ -21,6 +22,7 @@ use crate::sink::{KeyedChanges, Stamp};
 use crate::state::{Delta, GroupKey, Partition, Table};
 use crate::types::{DeadLetter, Epoch, Micros, RawMessage, RawRows, Rejection};
 
+use super::arrivals::{Closing, TimedRows};
 use super::budget::{BudgetWindow, overdraft};
 use super::clock::{Heard, LateJudge, PipelineClock};
 use super::report::{HistoryReport, JobReport, SourceCounts};
@@ -50,6 +52,8 @@ struct SourceState {
     counts: SourceCounts,
     when: Option<Arc<dyn PhysicalExpr>>,
     judge: LateJudge,
+    /// The keys that are closed and what closes them, where rows are retained until theirs is.
+    closed: Option<(ClosedKeys, Arc<dyn PhysicalExpr>)>,
     /// How many of the last events were bad.
     window: BudgetWindow,
 }
@@ -96,13 +100,20 @@ pub async fn build_circuit(pipeline: &Pipeline) -> Result<Circuit, Diagnostics> 
     let (planned, mut problems) = plan_jobs(pipeline, &sources).await;
     for position in 0..pipeline.sources.len() {
         problems.extend(compile_when(pipeline, position).err().unwrap_or_default());
+        problems.extend(compile_once(pipeline, position).err().unwrap_or_default());
     }
     problems.extend(check_sinks(pipeline, &planned));
     let own = SystemTable::among(planned.iter().flat_map(|job| &job.reads).map(String::as_str));
     let inputs: TableSchemas =
         sources.into_iter().chain(own.into_iter().map(|table| (Arc::from(table.name()), table.schema()))).collect();
-    match compile(&inputs, &planned, &histories(pipeline, &planned), &|job| Arc::clone(&pipeline.jobs[job].sql)) {
-        Ok(circuit) => problems.into_result(Some(circuit)),
+    let files = |job: usize| Arc::clone(&pipeline.jobs[job].sql);
+    let names: Vec<_> = pipeline.sources.iter().map(|source| Arc::clone(&source.name)).collect();
+    match compile(&inputs, &planned, &histories(pipeline, &planned), &files) {
+        Ok(circuit) => {
+            let circuit = circuit.promising(&promises(pipeline));
+            problems.extend(Diagnostics(circuit.kept_for_ever(&names, &files)));
+            problems.into_result(Some(circuit))
+        }
         Err(found) => {
             problems.extend(found);
             problems.into_result(None)
@@ -112,6 +123,21 @@ pub async fn build_circuit(pipeline: &Pipeline) -> Result<Circuit, Diagnostics> 
 
 pub(super) fn source_schemas(pipeline: &Pipeline) -> TableSchemas {
     pipeline.sources.iter().map(|source| (Arc::clone(&source.name), source.contract.table_schema())).collect()
+}
+
+/// What each source promises of its rows.
+fn promises(pipeline: &Pipeline) -> Vec<Promise> {
+    let promise = |source: &Source| Promise {
+        grows_only: matches!(source.identity, Identity::Append { .. }),
+        retain: source.retain.as_ref().and_then(|retain| match retain {
+            Retention::Once { key, .. } => Some(Retain::Closed { key: key.clone() }),
+            Retention::For(length) => source.event_time.as_ref().map(|event_time| Retain::Behind {
+                column: event_time.column,
+                span: length.saturating_add(event_time.lateness),
+            }),
+        }),
+    };
+    pipeline.sources.iter().map(promise).collect()
 }
 
 impl Engine {
@@ -127,12 +153,22 @@ impl Engine {
         let mut sources = Vec::new();
         for (position, source) in pipeline.sources.iter().enumerate() {
             let format = formats.get(position).cloned().unwrap_or(Format::Json);
+            let intake = Intake::new(&source.contract, &source.identity).map_err(whole)?;
+            let intake = if matches!(source.retain, Some(Retention::For(_))) { intake.forgetting() } else { intake };
+            let closed = match (&source.retain, compile_once(&pipeline, position)?) {
+                (Some(Retention::Once { key, .. }), Some(closes)) => {
+                    let keys = ClosedKeys::new(&source.contract.table_schema(), key.clone()).map_err(whole)?;
+                    Some((keys, closes))
+                }
+                _ => None,
+            };
             sources.push(SourceState {
                 decoder: Decoder::new(Arc::clone(&source.contract), format),
-                intake: Intake::new(&source.contract, &source.identity).map_err(whole)?,
+                intake,
                 counts: SourceCounts::default(),
                 when: compile_when(&pipeline, position)?,
                 judge: LateJudge::default(),
+                closed,
                 window: BudgetWindow::default(),
             });
         }
@@ -196,6 +232,9 @@ impl Engine {
         for (table, delta) in self.histories.iter_mut().zip(&output.histories) {
             table.apply(delta).map_err(engine_error)?;
         }
+        let sources = self.pipeline.sources.iter().zip(&self.sources);
+        let forgotten: Vec<Forgotten<'_>> = sources.map(|(definition, source)| source.forgotten(definition)).collect();
+        self.circuit.forget(&forgotten).map_err(engine_error)?;
         self.note_errors(output.errors);
         let stamp = Stamp { epoch: record.epoch, clock: record.clock_us, watermark: record.watermark_us };
         let (changed, changes) = self.bring_up_to_date(&output.jobs, watched)?;
@@ -240,7 +279,14 @@ impl Engine {
         }
         letters.extend(later.flat_map(|rows| source.decode_rows(&definition.name, rows)));
         let rows = source.decoder.finish();
-        let admitted = source.intake.admit(&rows).map_err(engine_error)?;
+        let after = match &definition.retain {
+            Some(Retention::Once { after, .. }) => *after,
+            _ => None,
+        };
+        let closing = source.closed.as_mut().map(|(keys, closes)| Closing { keys, closes, after });
+        let mut arrivals = TimedRows::new(definition, source.when.as_ref(), &mut source.judge, closing, &rows)?;
+        let admitted = source.intake.admit_in_time(&rows, &mut arrivals).map_err(engine_error)?;
+        let heard = arrivals.heard();
         let places = positions(&rows).map_err(engine_error)?;
         let conflicts: Vec<(i64, i64)> =
             admitted.conflicts.iter().filter_map(|&row| places.get(row).copied()).collect();
@@ -250,48 +296,29 @@ impl Engine {
         letters.into_iter().for_each(|letter| self.journal.dead_letter(letter, keep));
         source.counts.duplicate += admitted.duplicates.len() as u64;
         source.counts.dead_letters += admitted.conflicts.len() as u64;
-        let (accepted, heard) = self.settle_time(position, admitted.rows)?;
-        let delta = self.sources[position].intake.accept(&accepted).map_err(engine_error)?;
+        source.counts.late += admitted.late.len() as u64;
+        source.counts.accepted += admitted.rows.num_rows() as u64;
+        let delta = source.intake.accept(&admitted.rows).map_err(engine_error)?;
+        self.note_late(position, &rows, &admitted.late)?;
         Ok((delta, heard))
     }
 
-    /// Judges lateness row by row, in stream order; returns the rows that are accepted, and what they say of time.
-    fn settle_time(&mut self, position: usize, rows: RecordBatch) -> Result<(RecordBatch, Heard)> {
+    /// Keeps late rows aside.
+    fn note_late(&mut self, position: usize, rows: &RecordBatch, late: &[usize]) -> Result<()> {
         let definition = &self.pipeline.sources[position];
-        let source = &mut self.sources[position];
-        let received = timestamps(&rows, "_received_at")?;
-        let heard = Heard { newest: None, received: newest(&received, &|_| true), rows: rows.num_rows() > 0 };
-        let Some(event_time) = &definition.event_time else {
-            source.counts.accepted += rows.num_rows() as u64;
-            return Ok((rows, heard));
-        };
-        let times = timestamp_column(rows.column(event_time.column))?;
-        let counts = when_holds(source.when.as_ref(), &rows)?;
-        let satisfies = |row: usize| counts.as_ref().is_none_or(|counts| counts.is_valid(row) && counts.value(row));
-        let mut on_time: Vec<bool> = Vec::with_capacity(rows.num_rows());
-        for row in 0..rows.num_rows() {
-            let time = times.is_valid(row).then(|| times.value(row));
-            let at = received.is_valid(row).then(|| received.value(row));
-            let behind = source.judge.judge(time, satisfies(row), at, event_time.lateness);
-            on_time.push(!behind || definition.late == Late::Apply);
+        // What is late because it was forgotten is kept aside even where the others are applied.
+        if late.is_empty() || definition.late == Late::Drop {
+            return Ok(());
         }
-        let heard = Heard { newest: newest(&times, &|row| on_time[row] && satisfies(row)), ..heard };
-        let late = on_time.iter().filter(|&&on_time| !on_time).count();
-        source.counts.accepted += (rows.num_rows() - late) as u64;
-        source.counts.late += late as u64;
-        if late == 0 {
-            return Ok((rows, heard));
+        let times = definition.event_time.as_ref().map(|event_time| rows.column(event_time.column).as_ref());
+        let times = times.and_then(|times| times.as_primitive_opt::<TimestampMicrosecondType>());
+        let places = positions(rows).map_err(engine_error)?;
+        for &row in late {
+            let Some(&(sequence, index)) = places.get(row) else { continue };
+            let event_time = times.filter(|times| times.is_valid(row)).map(|times| times.value(row));
+            self.journal.late(LateRow { source: Arc::clone(&definition.name), sequence, index, event_time });
         }
-        if definition.late == Late::Divert {
-            let places = positions(&rows).map_err(engine_error)?;
-            for (row, (sequence, index)) in places.into_iter().enumerate().filter(|&(row, _)| !on_time[row]) {
-                let event_time = times.is_valid(row).then(|| times.value(row));
-                self.journal.late(LateRow { source: Arc::clone(&definition.name), sequence, index, event_time });
-            }
-        }
-        let accepted = filter_record_batch(&rows, &BooleanArray::from(on_time))
-            .map_err(|error| Error::caused(ErrorKind::Internal, "setting late rows apart", error))?;
-        Ok((accepted, heard))
+        Ok(())
     }
 
     fn note_errors(&mut self, errors: Vec<ErrorRow>) {
@@ -507,11 +534,28 @@ fn batch_table(name: &Arc<str>, table: &Table) -> Result<BatchTable> {
 /// The predicate that decides which rows move a source's watermark.
 pub(super) fn compile_when(pipeline: &Pipeline, position: usize) -> Result<Option<Arc<dyn PhysicalExpr>>, Diagnostics> {
     let source = &pipeline.sources[position];
-    let Some((sql, span)) = source.event_time.as_ref().and_then(|event_time| event_time.when.as_ref()) else {
-        return Ok(None);
-    };
-    row_predicate(sql, &source.contract.table_schema()).map(Some).map_err(|problem| {
-        let message = format!("`when` of source `{}`: {}", source.name, problem.message);
+    let when = source.event_time.as_ref().and_then(|event_time| event_time.when.as_ref());
+    when.map(|when| compile_condition(pipeline, source, "when", when)).transpose()
+}
+
+/// The predicate that decides which rows of a source close their key.
+pub(super) fn compile_once(pipeline: &Pipeline, position: usize) -> Result<Option<Arc<dyn PhysicalExpr>>, Diagnostics> {
+    let source = &pipeline.sources[position];
+    match &source.retain {
+        Some(Retention::Once { closes, .. }) => compile_condition(pipeline, source, "once", closes).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// A condition over the rows of a source that stands in a field of it.
+fn compile_condition(
+    pipeline: &Pipeline,
+    source: &Source,
+    field: &str,
+    (sql, span): &(String, std::ops::Range<usize>),
+) -> Result<Arc<dyn PhysicalExpr>, Diagnostics> {
+    row_predicate(sql, &source.contract.table_schema()).map_err(|problem| {
+        let message = format!("`{field}` of source `{}`: {}", source.name, problem.message);
         let help = problem.help.unwrap_or_else(|| {
             "write a condition over the contract's columns, such as \"classifier = 'ACT'\"".to_owned()
         });
@@ -519,30 +563,16 @@ pub(super) fn compile_when(pipeline: &Pipeline, position: usize) -> Result<Optio
     })
 }
 
-pub(super) fn when_holds(when: Option<&Arc<dyn PhysicalExpr>>, rows: &RecordBatch) -> Result<Option<BooleanArray>> {
-    let Some(when) = when else { return Ok(None) };
-    let values = when.evaluate(rows).and_then(|value| value.into_array(rows.num_rows())).map_err(engine_error)?;
-    Ok(Some(as_boolean_array(&values).map_err(engine_error)?.clone()))
-}
-
-pub(super) fn timestamps(rows: &RecordBatch, column: &str) -> Result<TimestampMicrosecondArray> {
-    let column = rows.column_by_name(column).ok_or_else(|| Error::internal(format!("no column `{column}`")))?;
-    timestamp_column(column)
-}
-
-pub(super) fn timestamp_column(column: &ArrayRef) -> Result<TimestampMicrosecondArray> {
-    column
-        .as_any()
-        .downcast_ref::<TimestampMicrosecondArray>()
-        .cloned()
-        .ok_or_else(|| Error::internal("a time is not in microseconds"))
-}
-
-fn newest(times: &TimestampMicrosecondArray, counts: &dyn Fn(usize) -> bool) -> Option<Micros> {
-    (0..times.len()).filter(|&row| times.is_valid(row) && counts(row)).map(|row| times.value(row)).max()
-}
-
 impl SourceState {
+    /// What the source has forgotten.
+    fn forgotten(&self, definition: &Source) -> Forgotten<'_> {
+        let length = definition.retain.as_ref().and_then(Retention::length);
+        Forgotten {
+            before: length.and_then(|length| self.judge.horizon(length)),
+            keys: self.closed.as_ref().map(|(keys, _)| keys),
+        }
+    }
+
     /// Decodes a message; returns the dead letters of its bad events.
     fn decode(&mut self, name: &Arc<str>, message: &RawMessage) -> Vec<DeadLetter> {
         let mut rejections = Vec::new();

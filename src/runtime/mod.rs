@@ -3,6 +3,7 @@
 //! [`engine`] is synchronous and knows no I/O: raw messages in, changed tables out. [`machine`] says in which order an epoch's
 //! effects leave the process. [`driver`] moves bytes: it reads the sources, and does what the two say.
 
+mod arrivals;
 mod budget;
 mod clock;
 pub mod driver;

@@ -235,6 +235,11 @@ impl Arrangement {
         self.chunks.tidy(thinned)
     }
 
+    /// The rows that `which` is true for. It is asked about some rows at a time, in all about every row that is there.
+    pub fn select(&self, which: &mut dyn FnMut(&RecordBatch) -> Result<BooleanArray>) -> Result<Vec<RowId>> {
+        self.chunks.select(which)
+    }
+
     fn key_columns(&self, rows: &RecordBatch) -> Vec<ArrayRef> {
         self.key.iter().map(|&column| Arc::clone(rows.column(column))).collect()
     }

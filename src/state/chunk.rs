@@ -195,6 +195,18 @@ impl Chunks {
         self.chunks.iter().filter(|chunk| chunk.marks.live > 0).map(Chunk::live_batch).collect()
     }
 
+    /// The rows that `which` is true for, of those that are there; it is asked about a chunk at a time.
+    pub(super) fn select(&self, which: &mut dyn FnMut(&RecordBatch) -> Result<BooleanArray>) -> Result<Vec<RowId>> {
+        let mut selected = Vec::new();
+        for chunk in self.chunks.iter().filter(|chunk| chunk.marks.live > 0) {
+            let (rows, flags) = (&chunk.rows, which(&chunk.rows.batch)?);
+            let places = rows.places.distances(rows.hashes.len()).enumerate();
+            let there = places.filter(|&(offset, _)| flags.value(offset) && chunk.marks.weight(offset) > 0);
+            selected.extend(there.map(|(_, distance)| rows.ids.start + distance));
+        }
+        Ok(selected)
+    }
+
     /// The chunks that will not change any more.
     pub(super) fn sealed(&self) -> impl Iterator<Item = Sealed<'_>> {
         let open = self.next / BLOCK_ROWS * BLOCK_ROWS;

@@ -3,6 +3,7 @@
 
 mod history;
 mod nats;
+mod retention;
 mod sink;
 mod source;
 

@@ -31,6 +31,7 @@ impl Compiler<'_> {
             contract.as_ref().map(|contract| (self.identity(file, contract), self.event_time(file, contract)));
         self.late(file);
         let history = self.source_history(source, contract.as_deref());
+        let retain = self.retention(file, contract.as_ref());
         let dead_letters = file.dead_letters.as_ref().map_or_else(DeadLetters::default, |file| self.dead_letters(file));
         if let (Some(watch), Some(_)) = (&file.watch, &file.jetstream) {
             self.report().problem(
@@ -52,6 +53,7 @@ impl Compiler<'_> {
             event_time: event_time?,
             late: file.late.as_ref().map(|late| late.value).unwrap_or_default(),
             history: history?,
+            retain: retain?,
             dead_letters,
         })
     }
@@ -225,7 +227,12 @@ impl Compiler<'_> {
 
     /// Columns that are required, never null, and have values that can be compared; `else_what` says what they are needed
     /// for where they are not.
-    fn key_columns(&mut self, words: &[Word], else_what: &str, contract: &Arc<Contract>) -> Option<Vec<usize>> {
+    pub(super) fn key_columns(
+        &mut self,
+        words: &[Word],
+        else_what: &str,
+        contract: &Arc<Contract>,
+    ) -> Option<Vec<usize>> {
         let mut columns = Vec::new();
         for word in words {
             let Some((index, kind)) = self.column(word, contract) else { continue };

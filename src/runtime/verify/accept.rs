@@ -30,6 +30,8 @@ pub(super) struct Sorted {
     pub(super) first: Vec<u32>,
     pub(super) duplicates: usize,
     pub(super) conflicts: Vec<usize>,
+    /// Of a source with `retain` only.
+    pub(super) late: Vec<usize>,
 }
 
 impl FirstSeen {

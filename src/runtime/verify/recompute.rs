@@ -13,17 +13,17 @@ use datafusion::error::DataFusionError;
 use datafusion::physical_expr::PhysicalExpr;
 
 use crate::checkpoint::EpochRecord;
-use crate::circuit::positions;
+use crate::circuit::{ClosedKeys, Intake, positions};
 use crate::decode::arrow::Origin;
 use crate::decode::{Decoder, Format};
-use crate::definition::pipeline::{Identity, Late, Pipeline};
+use crate::definition::pipeline::{Identity, Late, Pipeline, Retention, Source};
 use crate::error::{Error, ErrorKind, Result};
 use crate::plan::{BatchTable, PlannedJob, compile_jobs, run_batch};
+use crate::runtime::arrivals::{Closing, TimedRows, holds, timestamps};
 use crate::runtime::clock::LateJudge;
 use crate::runtime::driver::RunFailure;
 use crate::runtime::engine::{
-    compile_when, conflicting, conflicting_rows, dead_letters, dead_row, engine_error, source_schemas,
-    timestamp_column, timestamps, when_holds,
+    compile_once, compile_when, conflicting, conflicting_rows, dead_letters, dead_row, engine_error, source_schemas,
 };
 use crate::runtime::inputs::{InputState, add_range, open_inputs};
 use crate::runtime::outlets::logged_epochs;
@@ -53,10 +53,54 @@ struct SourceRows {
     first_seen: Option<FirstSeen>,
     when: Option<Arc<dyn PhysicalExpr>>,
     judge: LateJudge,
+    /// Of a source with `retain`, which decides for its rows.
+    retained: Option<Retained>,
     counts: SourceCounts,
     accepted: Vec<RecordBatch>,
     /// Why it can't be read again, if so.
     lost: Option<String>,
+}
+
+/// Which rows of a source with `retain` are accepted, by the same code as in a run.
+struct Retained {
+    intake: Intake,
+    closed: Option<(ClosedKeys, Arc<dyn PhysicalExpr>)>,
+}
+
+impl Retained {
+    fn new(source: &Source, closes: Option<Arc<dyn PhysicalExpr>>) -> datafusion::error::Result<Option<Self>> {
+        let Some(retain) = &source.retain else { return Ok(None) };
+        let intake = Intake::new(&source.contract, &source.identity)?;
+        Ok(Some(match (retain, closes) {
+            (Retention::Once { key, .. }, Some(closes)) => {
+                let keys = ClosedKeys::new(&source.contract.table_schema(), key.clone())?;
+                Self { intake, closed: Some((keys, closes)) }
+            }
+            _ => Self { intake: intake.forgetting(), closed: None },
+        }))
+    }
+
+    fn sort(
+        &mut self,
+        source: &Source,
+        when: Option<&Arc<dyn PhysicalExpr>>,
+        judge: &mut LateJudge,
+        rows: &RecordBatch,
+    ) -> Result<Sorted> {
+        let after = source.retain.as_ref().and_then(Retention::after);
+        let closing = self.closed.as_mut().map(|(keys, closes)| Closing { keys, closes, after });
+        let mut arrivals = TimedRows::new(source, when, judge, closing, rows)?;
+        let admitted = self.intake.admit_in_time(rows, &mut arrivals).map_err(engine_error)?;
+        let others = admitted.duplicates.iter().chain(&admitted.conflicts).chain(&admitted.late);
+        let others: BTreeSet<usize> = others.copied().collect();
+        let first = (0_u32..).zip(0..rows.num_rows()).filter(|(_, row)| !others.contains(row));
+        Ok(Sorted {
+            first: first.map(|(position, _)| position).collect(),
+            duplicates: admitted.duplicates.len(),
+            conflicts: admitted.conflicts,
+            late: admitted.late,
+        })
+    }
 }
 
 /// A table as it must be, or why that can't be told.
@@ -85,6 +129,7 @@ impl Recomputation {
                 first_seen: FirstSeen::new(&source.contract, &source.identity).map_err(whole)?,
                 when: compile_when(pipeline, position)?,
                 judge: LateJudge::default(),
+                retained: Retained::new(source, compile_once(pipeline, position)?).map_err(whole)?,
                 counts: SourceCounts::default(),
                 accepted: Vec::new(),
                 lost: take_up(&mut inputs[position], &records).await?,
@@ -159,9 +204,10 @@ impl Recomputation {
         let mut letters = source.decode_all(&definition.name, messages, typed);
         let rows = source.decoder.finish();
         source.counts.read += rows.num_rows() as u64 + letters.len() as u64;
-        let sorted = match &mut source.first_seen {
-            Some(first_seen) => first_seen.sort(&rows).map_err(engine_error)?,
-            None => Sorted { first: (0..).take(rows.num_rows()).collect(), ..Sorted::default() },
+        let sorted = match (&mut source.retained, &mut source.first_seen) {
+            (Some(retained), _) => retained.sort(definition, source.when.as_ref(), &mut source.judge, &rows)?,
+            (None, Some(first_seen)) => first_seen.sort(&rows).map_err(engine_error)?,
+            (None, None) => Sorted { first: (0..).take(rows.num_rows()).collect(), ..Sorted::default() },
         };
         let places = positions(&rows).map_err(engine_error)?;
         let conflicts: Vec<(i64, i64)> = sorted.conflicts.iter().filter_map(|&row| places.get(row).copied()).collect();
@@ -171,11 +217,33 @@ impl Recomputation {
         source.counts.dead_letters += letters.len() as u64;
         let keep = definition.dead_letters.keep;
         letters.into_iter().for_each(|letter| self.journal.dead_letter(letter, keep));
+        let late = sorted.late;
         let first = take_record_batch(&rows, &UInt32Array::from(sorted.first)).map_err(arrow_error)?;
-        let accepted = self.without_late(position, first)?;
+        let accepted = match source.retained {
+            Some(_) => {
+                self.note_late(position, &rows, &late)?;
+                first
+            }
+            None => self.without_late(position, first)?,
+        };
         let source = &mut self.sources[position];
         source.counts.accepted += accepted.num_rows() as u64;
         source.accepted.push(accepted);
+        Ok(())
+    }
+
+    /// Takes note of the late rows of a source with `retain`.
+    fn note_late(&mut self, position: usize, rows: &RecordBatch, late: &[usize]) -> Result<()> {
+        let definition = &self.pipeline.sources[position];
+        self.sources[position].counts.late += late.len() as u64;
+        let event_time = definition.event_time.as_ref();
+        let times = event_time.map(|event_time| timestamps(rows.column(event_time.column))).transpose()?;
+        let places = positions(rows).map_err(engine_error)?;
+        for &row in late.iter().filter(|_| definition.late != Late::Drop) {
+            let Some(&(sequence, index)) = places.get(row) else { continue };
+            let time = times.as_ref().filter(|times| times.is_valid(row)).map(|times| times.value(row));
+            self.journal.late(LateRow { source: Arc::clone(&definition.name), sequence, index, event_time: time });
+        }
         Ok(())
     }
 
@@ -184,9 +252,11 @@ impl Recomputation {
         let definition = &self.pipeline.sources[position];
         let source = &mut self.sources[position];
         let Some(event_time) = &definition.event_time else { return Ok(rows) };
-        let times = timestamp_column(rows.column(event_time.column))?;
-        let received = timestamps(&rows, "_received_at")?;
-        let counts = when_holds(source.when.as_ref(), &rows)?;
+        let times = timestamps(rows.column(event_time.column))?;
+        let received =
+            rows.column_by_name("_received_at").ok_or_else(|| Error::internal("no column `_received_at`"))?;
+        let received = timestamps(received)?;
+        let counts = source.when.as_ref().map(|when| holds(when, &rows));
         let places = positions(&rows).map_err(engine_error)?;
         let mut kept = Vec::with_capacity(rows.num_rows());
         for (row, &(sequence, index)) in places.iter().enumerate() {

@@ -1,0 +1,3 @@
+SELECT id
+FROM rows
+WHERE id NOT IN (SELECT id FROM master)

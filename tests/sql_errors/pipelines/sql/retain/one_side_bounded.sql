@@ -1,0 +1,3 @@
+SELECT r.id, s.line
+FROM rows AS r
+JOIN rows AS s ON s.id = r.id AND s.at >= r.at

@@ -1,0 +1,3 @@
+SELECT id
+FROM rows
+WHERE line > (SELECT max(line) FROM others)

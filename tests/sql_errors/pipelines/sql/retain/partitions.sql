@@ -1,0 +1,2 @@
+SELECT id, row_number() OVER (PARTITION BY line ORDER BY at, id) AS place
+FROM rows

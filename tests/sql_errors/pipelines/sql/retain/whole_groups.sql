@@ -1,0 +1,3 @@
+SELECT line, median(line) AS middle
+FROM rows
+GROUP BY line
