@@ -140,7 +140,7 @@ impl History {
         for manifest in self.since_generation() {
             let sha256 = manifest.outbox.as_ref().map(|outbox| outbox.sha256.clone());
             match &manifest.entry {
-                Entry::Claim { .. } => {}
+                Entry::Claim { .. } | Entry::Snapshot { .. } => {}
                 Entry::Epoch(record) => course.push(Logged::Epoch { record: in_turn(record, &mut due)?, sha256 }),
                 Entry::Generation { epochs } => {
                     let records: Vec<EpochRecord> = unseal(&epochs.name, &read_file(store, epochs).await?)?;
@@ -152,6 +152,24 @@ impl History {
             }
         }
         Ok(course)
+    }
+
+    /// The snapshots that the log names, the newest first: the number of the last manifest that each covers, and its index.
+    pub(super) fn snapshots(&self) -> Vec<(u64, &StoredFile)> {
+        let current = self.since_generation();
+        let first = current.first().map_or(0, |manifest| manifest.number);
+        let snapshots = current.iter().rev().filter_map(|manifest| match &manifest.entry {
+            Entry::Snapshot { covers, index } if *covers >= first => Some((*covers, index)),
+            _ => None,
+        });
+        snapshots.collect()
+    }
+
+    /// How many of the entries of [`History::course`] come behind the manifest of this number, which is of the current
+    /// generation.
+    pub fn behind(&self, number: u64) -> usize {
+        let later = self.since_generation().iter().filter(|manifest| manifest.number > number);
+        later.filter(|manifest| matches!(manifest.entry, Entry::Epoch(_) | Entry::Adopt { .. })).count()
     }
 
     /// The fingerprints of what was run last, by what they are of; none where nothing was.

@@ -333,6 +333,11 @@ impl Log {
         self.unfolded.push_back(manifest.published());
     }
 
+    /// The same, to be held on to.
+    pub(super) fn shared_store(&self) -> Arc<dyn LogStore> {
+        Arc::clone(&self.store)
+    }
+
     /// Where its objects lie.
     pub fn store(&self) -> &dyn LogStore {
         &*self.store

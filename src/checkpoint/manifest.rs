@@ -72,6 +72,13 @@ pub enum Entry {
         /// Where they lie.
         epochs: StoredFile,
     },
+    /// The state is stored as it was behind the manifest of this number: a restart may begin there.
+    Snapshot {
+        /// The number of the last manifest whose effects are in it.
+        covers: u64,
+        /// The object that says where the others lie.
+        index: StoredFile,
+    },
     /// From here on the changes of every epoch are published to these sinks, and to no others. The outbox brings them to where the
     /// tables stand.
     Adopt {

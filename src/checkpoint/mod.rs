@@ -23,6 +23,7 @@ mod outlet;
 mod record;
 mod recovery;
 mod seal;
+mod snapshots;
 mod storage;
 
 pub use chain::{AckPermit, check_end};
@@ -36,4 +37,5 @@ pub use object::ObjectLog;
 pub use outlet::{Outlet, roll_forward};
 pub use record::{EpochRecord, InputRange};
 pub use recovery::Owed;
+pub use snapshots::{FoundSnapshot, SnapshotBytes, Snapshots, StagedSnapshot, Stager};
 pub use storage::{Created, LogStore};

@@ -6,6 +6,8 @@
 //! epochs/00000000000000000043-9c1f2ab04d5e6f70.json          the epochs of a generation that was read anew
 //! outbox/00000000000000000044-9c1f2ab04d5e6f70.json          the messages of a commit, where they are many
 //! ledger/00000000000000000045-9c1f2ab04d5e6f70-0.json        what was published to a stream before it was adopted
+//! snapshots/00000000000000000046-9c1f2ab04d5e6f70.state      the state behind a commit, and beside it (.json) where its pieces lie
+//! pieces/5ab1…-9c1f2ab04d5e6f70.arrow                        rows of the state, by their digest
 //! ```
 
 /// The folder of manifests.
@@ -44,6 +46,16 @@ pub(super) fn folded_range(name: &str) -> Option<(u64, u64)> {
 /// another writer, whose manifest may win the number.
 pub(super) fn part(folder: &str, number: u64, nonce: &str) -> String {
     format!("{folder}/{number:020}-{nonce}.json")
+}
+
+/// The name of an object of the snapshot that covers the manifests up to this number.
+pub(super) fn snapshot(covers: u64, nonce: &str, kind: &str) -> String {
+    format!("snapshots/{covers:020}-{nonce}.{kind}")
+}
+
+/// The name of a piece of snapshots.
+pub(super) fn piece(sha256: &str, nonce: &str) -> String {
+    format!("pieces/{sha256}-{nonce}.arrow")
 }
 
 /// The same for one of several.

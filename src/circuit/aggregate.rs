@@ -14,10 +14,10 @@ use arrow::row::{RowConverter, Rows, SortField};
 use datafusion::error::{DataFusionError, Result};
 use std::hash::BuildHasher;
 
-use crate::state::{Delta, KeyIndex, Match, normalise_zero, with_rows};
+use crate::state::{Delta, KeyIndex, Match, StateReader, StateWriter, normalise_zero, with_rows};
 
 use super::expression::row_text;
-use super::{ErrorRow, Held, Keeps, Operator, StepContext};
+use super::{ErrorRow, Held, Keeps, Operator, StepContext, saved};
 
 /// The state of one or several aggregate calls over all groups.
 pub(crate) trait Accumulate: Send {
@@ -36,6 +36,10 @@ pub(crate) trait Accumulate: Send {
     }
     /// Bytes held, roughly.
     fn bytes(&self) -> usize;
+    /// Writes what it holds of all groups.
+    fn save(&self, state: &mut StateWriter) -> Result<()>;
+    /// Takes up what was written of so many groups, for which it has room already.
+    fn load(&mut self, groups: usize, state: &mut StateReader) -> Result<()>;
 }
 
 /// The groups with a value that can't be expressed, by their position among those that are evaluated: of the first such
@@ -239,6 +243,21 @@ impl Operator for Aggregate {
         Ok(delta)
     }
 
+    fn save(&self, state: &mut StateWriter) -> Result<()> {
+        self.groups.save(state)?;
+        self.accumulators.iter().try_for_each(|accumulator| accumulator.save(state))
+    }
+
+    fn load(&mut self, state: &mut StateReader) -> Result<()> {
+        self.groups.load(state)?;
+        let groups = self.groups.keys.len();
+        for accumulator in &mut self.accumulators {
+            accumulator.grow(groups);
+            accumulator.load(groups, state)?;
+        }
+        Ok(())
+    }
+
     fn keeps(&self) -> Keeps {
         let groups = self.groups_text.clone();
         let whole = self.accumulators.iter().any(|accumulator| accumulator.keeps_values());
@@ -328,6 +347,27 @@ impl Groups {
         let hash = self.hasher.hash_one(&*key);
         self.index.remove(hash, u64::from(group), hash);
         self.free.push(group);
+    }
+
+    fn save(&self, state: &mut StateWriter) -> Result<()> {
+        let keys = saved::bytes(self.keys.iter().map(|key| &**key));
+        state.rows(saved::batch([("key", keys), ("rows", saved::numbers(self.rows.iter().copied()))])?);
+        state.rows(saved::batch([("free", saved::groups(self.free.iter().copied()))])?);
+        Ok(())
+    }
+
+    fn load(&mut self, state: &mut StateReader) -> Result<()> {
+        let held = state.rows()?;
+        self.keys = saved::bytes_of(&held, 0)?;
+        self.rows = saved::of_length(saved::numbers_of(&held, 1)?, self.keys.len())?;
+        self.free = saved::groups_of(&state.rows()?, 0, self.keys.len())?;
+        let mut free = vec![false; self.keys.len()];
+        self.free.iter().for_each(|&group| free[group as usize] = true);
+        let held = self.keys.iter().enumerate().filter(|&(group, _)| !free[group]);
+        let entries: Vec<(u64, u64)> = held.map(|(group, key)| (self.hasher.hash_one(&**key), group as u64)).collect();
+        let (keys, hasher) = (&self.keys, &self.hasher);
+        self.index.extend(&entries, &|group| hasher.hash_one(&*keys[place(group)]));
+        Ok(())
     }
 
     fn columns(&self, groups: &[u32]) -> Result<Vec<ArrayRef>> {

@@ -16,7 +16,7 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::Schema;
 use datafusion::error::Result;
 
-use crate::state::{Arrangement, Delta, Match, NullKeys, RowId};
+use crate::state::{Arrangement, Delta, Match, NullKeys, RowId, StateReader, StateWriter};
 
 use super::{Held, Node};
 
@@ -107,6 +107,16 @@ impl Arrangements {
         self.shared
             .get(arrangement)
             .map_or_else(Held::default, |shared| Held { rows: shared.rows.rows(), bytes: shared.rows.bytes() })
+    }
+
+    /// Writes all rows.
+    pub(super) fn save(&self, state: &mut StateWriter) -> Result<()> {
+        self.shared.iter().try_for_each(|shared| shared.rows.save(state))
+    }
+
+    /// Takes up what the arrangements of a circuit compiled alike wrote.
+    pub(super) fn load(&mut self, state: &mut StateReader) -> Result<()> {
+        self.shared.iter_mut().try_for_each(|shared| shared.rows.load(state))
     }
 
     /// Takes in what the nodes changed; the end of a step.

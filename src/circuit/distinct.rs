@@ -10,9 +10,10 @@ use arrow::row::{RowConverter, SortField};
 use datafusion::error::{DataFusionError, Result};
 use hashbrown::{HashMap, HashSet};
 
-use crate::state::take_rows;
+use crate::state::{StateReader, StateWriter, take_rows};
 
 use super::aggregate::{Accumulate, Failures};
+use super::saved;
 use super::sums::Inputs;
 
 /// How often each value of an argument stands in each group, in front of an aggregate of the distinct ones.
@@ -95,6 +96,22 @@ impl Accumulate for Distinct {
 
     fn keeps_values(&self) -> bool {
         true
+    }
+
+    fn save(&self, state: &mut StateWriter) -> Result<()> {
+        let mut counts: Vec<(&[u8], i64)> = self.counts.iter().map(|(value, &count)| (&**value, count)).collect();
+        counts.sort_unstable();
+        state.rows(saved::batch([
+            ("value", saved::bytes(counts.iter().map(|&(value, _)| value))),
+            ("count", saved::numbers(counts.iter().map(|&(_, count)| count))),
+        ])?);
+        self.behind.save(state)
+    }
+
+    fn load(&mut self, groups: usize, state: &mut StateReader) -> Result<()> {
+        let held = state.rows()?;
+        self.counts = saved::bytes_of(&held, 0)?.into_iter().zip(saved::numbers_of(&held, 1)?).collect();
+        self.behind.load(groups, state)
     }
 
     fn bytes(&self) -> usize {

@@ -12,8 +12,9 @@ use sha2::{Digest, Sha256};
 
 use crate::definition::contract::{Contract, SYSTEM_COLUMNS};
 use crate::definition::pipeline::Identity;
-use crate::state::{Delta, normalise_zero};
+use crate::state::{Delta, StateReader, StateWriter, damaged, normalise_zero};
 
+use super::saved;
 use super::upsert::Upsert;
 
 /// The rows of one source so far, as far as they decide what the next ones do.
@@ -95,6 +96,39 @@ impl Intake {
                 let contents = contents.convert_columns(rows.project(content)?.columns())?;
                 admit_unique(rows, &keys, &contents, seen)
             }
+        }
+    }
+
+    /// Writes what decides what the next rows do.
+    pub fn save(&self, state: &mut StateWriter) -> Result<()> {
+        match &self.state {
+            State::Append => Ok(()),
+            State::Unique { seen, .. } => {
+                let mut marks: Vec<(&Mark, &Mark)> = seen.iter().collect();
+                marks.sort_unstable();
+                state.rows(saved::batch([
+                    ("key", saved::bytes(marks.iter().map(|(key, _)| key.as_slice()))),
+                    ("content", saved::bytes(marks.iter().map(|(_, content)| content.as_slice()))),
+                ])?);
+                Ok(())
+            }
+            State::Upsert(upsert) => upsert.save(state),
+        }
+    }
+
+    /// Takes up what an intake of the same contract and identity wrote.
+    pub fn load(&mut self, state: &mut StateReader) -> Result<()> {
+        match &mut self.state {
+            State::Append => Ok(()),
+            State::Unique { seen, .. } => {
+                let held = state.rows()?;
+                let mark = |bytes: Box<[u8]>| Mark::try_from(&*bytes).map_err(|_| damaged("a digest is cut short"));
+                for (key, content) in saved::bytes_of(&held, 0)?.into_iter().zip(saved::bytes_of(&held, 1)?) {
+                    seen.insert(mark(key)?, mark(content)?);
+                }
+                Ok(())
+            }
+            State::Upsert(upsert) => upsert.load(state),
         }
     }
 

@@ -16,11 +16,11 @@ use datafusion::common::cast::as_boolean_array;
 use datafusion::error::{DataFusionError, Result};
 use hashbrown::HashMap;
 
-use crate::state::{Delta, NullKeys, RowId, equal_pairs, with_rows};
+use crate::state::{Delta, NullKeys, RowId, StateReader, StateWriter, equal_pairs, with_rows};
 
 use super::arranged::{Arranged, Use};
 use super::expression::{Compiled, all_true, evaluate_apart, nulls};
-use super::{Held, Operator, StepContext};
+use super::{Held, Operator, StepContext, saved};
 
 /// A join; see the module.
 pub(super) struct Join {
@@ -278,6 +278,14 @@ impl Operator for Join {
         Delta::concat(&self.schema, &parts)?.consolidate()
     }
 
+    fn save(&self, state: &mut StateWriter) -> Result<()> {
+        self.sides.iter().try_for_each(|side| side.counts.save(state))
+    }
+
+    fn load(&mut self, state: &mut StateReader) -> Result<()> {
+        self.sides.iter_mut().try_for_each(|side| side.counts.load(state))
+    }
+
     fn held(&self) -> Held {
         let counts: usize = self.sides.iter().map(|side| side.counts.0.len()).sum();
         Held { rows: counts, bytes: self.sides.iter().map(|side| side.counts.0.allocation_size()).sum() }
@@ -285,6 +293,25 @@ impl Operator for Join {
 
     fn describe(&self) -> String {
         self.text.clone()
+    }
+}
+
+impl Counts {
+    fn save(&self, state: &mut StateWriter) -> Result<()> {
+        let mut counts: Vec<(RowId, i64)> = self.0.iter().map(|(&row, &count)| (row, count)).collect();
+        counts.sort_unstable();
+        state.rows(saved::batch([
+            ("row", saved::numbers(counts.iter().map(|&(row, _)| row.cast_signed()))),
+            ("count", saved::numbers(counts.iter().map(|&(_, count)| count))),
+        ])?);
+        Ok(())
+    }
+
+    fn load(&mut self, state: &mut StateReader) -> Result<()> {
+        let held = state.rows()?;
+        let rows = saved::numbers_of(&held, 0)?.into_iter().map(i64::cast_unsigned);
+        self.0 = rows.zip(saved::numbers_of(&held, 1)?).collect();
+        Ok(())
     }
 }
 

@@ -5,7 +5,7 @@ use arrow::array::{Array, BooleanArray};
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 
-use crate::state::Delta;
+use crate::state::{Delta, StateReader, StateWriter};
 
 use super::expression::row_text;
 use super::{ErrorRow, Operator, StepContext};
@@ -44,6 +44,14 @@ impl Operator for WholeKeys {
             });
         }
         input.filter(&whole)
+    }
+
+    fn save(&self, _: &mut StateWriter) -> Result<()> {
+        Ok(())
+    }
+
+    fn load(&mut self, _: &mut StateReader) -> Result<()> {
+        Ok(())
     }
 
     fn describe(&self) -> String {

@@ -7,7 +7,7 @@ use datafusion::common::ScalarValue;
 use datafusion::common::cast::as_boolean_array;
 use datafusion::error::Result;
 
-use crate::state::{Delta, with_rows};
+use crate::state::{Delta, StateReader, StateWriter, with_rows};
 
 use super::expression::{Compiled, all_true, evaluate_all};
 use super::recipe::Recipe;
@@ -73,6 +73,14 @@ impl Operator for Map {
             Output::Constant(_) => Delta::empty(&self.schema),
         };
         result.consolidate()
+    }
+
+    fn save(&self, _: &mut StateWriter) -> Result<()> {
+        Ok(())
+    }
+
+    fn load(&mut self, _: &mut StateReader) -> Result<()> {
+        Ok(())
     }
 
     fn columns_shown(&self) -> Option<&[usize]> {

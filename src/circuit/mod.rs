@@ -20,6 +20,7 @@ mod key;
 mod map;
 mod ordered;
 mod recipe;
+mod saved;
 mod scalar;
 mod single;
 mod sums;
@@ -35,7 +36,7 @@ mod window_plan;
 use datafusion::error::Result;
 
 use crate::plan::plain_literals;
-use crate::state::Delta;
+use crate::state::{Delta, StateReader, StateWriter, damaged};
 use crate::types::Micros;
 
 use arranged::{Arrangements, Use};
@@ -57,6 +58,12 @@ pub(crate) trait Operator: Send {
     fn follows_watermark(&self) -> bool {
         false
     }
+
+    /// Writes what it keeps, all of it: see [`crate::state::StateWriter`].
+    fn save(&self, state: &mut StateWriter) -> Result<()>;
+
+    /// Takes up what an operator that was compiled alike wrote, before its first step.
+    fn load(&mut self, state: &mut StateReader) -> Result<()>;
 
     /// What state the operator holds.
     fn held(&self) -> Held {
@@ -201,6 +208,41 @@ impl Circuit {
         self.watermark = watermark;
         let jobs = self.jobs.iter().map(|job| deltas[job.node].clone().consolidate()).collect::<Result<_>>()?;
         Ok(StepOutput { jobs, errors: consolidate_errors(errors) })
+    }
+
+    /// Writes the state of all operators.
+    pub fn save(&self, state: &mut StateWriter) -> Result<()> {
+        state.value(&(self.started, self.watermark, self.nodes.len()))?;
+        for node in &self.nodes {
+            if let Some(operator) = &node.operator {
+                state.value(&operator.describe())?;
+                operator.save(state)?;
+            }
+        }
+        self.arrangements.save(state)
+    }
+
+    /// Takes up the state that a circuit compiled alike wrote, before the first step.
+    ///
+    /// # Errors
+    /// Another circuit wrote it. This one must not be stepped then.
+    pub fn load(&mut self, state: &mut StateReader) -> Result<()> {
+        let (started, watermark, nodes): (bool, Option<Micros>, usize) = state.value()?;
+        if nodes != self.nodes.len() {
+            return Err(damaged(&format!("it has {nodes} operators, the jobs {} now", self.nodes.len())));
+        }
+        for node in &mut self.nodes {
+            if let Some(operator) = &mut node.operator {
+                let described: String = state.value()?;
+                if described != operator.describe() {
+                    return Err(damaged(&format!("`{described}` is `{}` now", operator.describe())));
+                }
+                operator.load(state)?;
+            }
+        }
+        self.arrangements.load(state)?;
+        (self.started, self.watermark) = (started, watermark);
+        Ok(())
     }
 
     /// The jobs in the order of [`StepOutput::jobs`].

@@ -18,7 +18,10 @@ use datafusion::common::ScalarValue;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
 
+use crate::state::{StateReader, StateWriter};
+
 use super::aggregate::{Accumulate, Failures};
+use super::saved;
 use super::sums::Inputs;
 
 /// One ordered multiset a group.
@@ -212,6 +215,27 @@ impl Accumulate for Ordered {
     fn bytes(&self) -> usize {
         self.groups.iter().map(Multiset::bytes).sum()
     }
+
+    fn save(&self, state: &mut StateWriter) -> Result<()> {
+        let values =
+            || (0_u32..).zip(&self.groups).flat_map(|(group, held)| held.weighted().map(move |one| (group, one)));
+        state.rows(saved::batch([
+            ("group", saved::groups(values().map(|(group, _)| group))),
+            ("value", saved::bytes(values().map(|(_, (value, _))| value))),
+            ("weight", saved::numbers(values().map(|(_, (_, weight))| weight))),
+        ])?);
+        Ok(())
+    }
+
+    fn load(&mut self, groups: usize, state: &mut StateReader) -> Result<()> {
+        let held = state.rows()?;
+        let of = saved::groups_of(&held, 0, groups)?;
+        for ((group, value), weight) in of.into_iter().zip(saved::bytes_of(&held, 1)?).zip(saved::numbers_of(&held, 2)?)
+        {
+            self.groups[group as usize].add(&value, weight);
+        }
+        Ok(())
+    }
 }
 
 impl Default for Multiset {
@@ -291,6 +315,14 @@ impl Multiset {
             Self::Many(values) => {
                 Box::new(values.iter().flat_map(move |(value, &count)| std::iter::repeat_n(&**value, times(count))))
             }
+        }
+    }
+
+    /// All values in order, each once, with its weight.
+    fn weighted(&self) -> Box<dyn Iterator<Item = (&[u8], i64)> + '_> {
+        match self {
+            Self::Few(packed) => Box::new(unpacked(packed)),
+            Self::Many(values) => Box::new(values.iter().map(|(value, &weight)| (&**value, weight))),
         }
     }
 

@@ -10,7 +10,7 @@ use arrow::datatypes::SchemaRef;
 use arrow::record_batch::RecordBatch;
 use datafusion::error::{DataFusionError, Result};
 
-use crate::state::{Arrangement, Delta, NullKeys, with_rows};
+use crate::state::{Arrangement, Delta, NullKeys, StateReader, StateWriter, with_rows};
 
 use super::{ErrorRow, Held, Keeps, Operator, StepContext};
 
@@ -85,6 +85,21 @@ impl Operator for Single {
         self.part(&before, -1, &mut parts, context);
         self.part(&now, 1, &mut parts, context);
         Delta::concat(&self.schema, &parts)?.consolidate()
+    }
+
+    fn save(&self, state: &mut StateWriter) -> Result<()> {
+        state.value(&(self.total, self.shown != Shown::Nothing))?;
+        self.rows.save(state)
+    }
+
+    fn load(&mut self, state: &mut StateReader) -> Result<()> {
+        let (total, shows) = state.value()?;
+        self.rows.load(state)?;
+        self.total = total;
+        if shows {
+            self.shown = self.shows()?;
+        }
+        Ok(())
     }
 
     fn keeps(&self) -> Keeps {

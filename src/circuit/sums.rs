@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, BooleanArray, Decimal128Array, Float64Array, Int64Array, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Decimal128Array, Float64Array, Int64Array, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, DecimalType, i256};
 use arrow::record_batch::RecordBatch;
@@ -13,8 +13,10 @@ use datafusion::common::cast::as_boolean_array;
 use datafusion::error::{DataFusionError, Result};
 
 use crate::plan::{exact_mean, sql_types};
+use crate::state::{StateReader, StateWriter, damaged};
 
 use super::aggregate::{Accumulate, Failures};
+use super::saved;
 
 /// Where an aggregate finds its argument and its FILTER among the columns of the aggregation's input.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -165,6 +167,21 @@ impl Accumulate for Sum {
     fn bytes(&self) -> usize {
         self.counts.len() * 24
     }
+
+    fn save(&self, state: &mut StateWriter) -> Result<()> {
+        let sums: ArrayRef = Arc::new(Decimal128Array::from_iter_values(self.sums.iter().copied()));
+        state.rows(saved::batch([("count", saved::numbers(self.counts.iter().copied())), ("sum", sums)])?);
+        Ok(())
+    }
+
+    fn load(&mut self, groups: usize, state: &mut StateReader) -> Result<()> {
+        let held = state.rows()?;
+        let sums = held.columns().get(1).and_then(|column| column.as_primitive_opt::<Decimal128Type>());
+        let sums = sums.ok_or_else(|| damaged("a column is not sums"))?.values().to_vec();
+        self.counts = saved::of_length(saved::numbers_of(&held, 0)?, groups)?;
+        self.sums = saved::of_length(sums, groups)?;
+        Ok(())
+    }
 }
 
 /// The value, if the type can hold it.
@@ -275,5 +292,18 @@ impl Accumulate for Truth {
 
     fn bytes(&self) -> usize {
         self.trues.len() * 16
+    }
+
+    fn save(&self, state: &mut StateWriter) -> Result<()> {
+        let (trues, falses) = (self.trues.iter().copied(), self.falses.iter().copied());
+        state.rows(saved::batch([("trues", saved::numbers(trues)), ("falses", saved::numbers(falses))])?);
+        Ok(())
+    }
+
+    fn load(&mut self, groups: usize, state: &mut StateReader) -> Result<()> {
+        let held = state.rows()?;
+        self.trues = saved::of_length(saved::numbers_of(&held, 0)?, groups)?;
+        self.falses = saved::of_length(saved::numbers_of(&held, 1)?, groups)?;
+        Ok(())
     }
 }

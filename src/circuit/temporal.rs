@@ -14,12 +14,12 @@ use arrow::row::RowConverter;
 use datafusion::error::{DataFusionError, Result};
 
 use crate::plan::Relation;
-use crate::state::{Delta, row_bytes, row_converter, with_rows};
+use crate::state::{Delta, StateReader, StateWriter, row_bytes, row_converter, with_rows};
 use crate::types::Micros;
 
 use super::expression::{Compiled, evaluate_all};
 use super::recipe::Recipe;
-use super::{Held, Keeps, Operator, StepContext};
+use super::{Held, Keeps, Operator, StepContext, saved};
 
 /// One comparison of a row's own time with the watermark.
 pub(crate) struct Comparison {
@@ -170,6 +170,28 @@ impl Operator for Temporal {
 
     fn follows_watermark(&self) -> bool {
         true
+    }
+
+    fn save(&self, state: &mut StateWriter) -> Result<()> {
+        let rows =
+            || self.waiting.iter().flat_map(|(&flip, rows)| rows.iter().map(move |(row, &weight)| (flip, row, weight)));
+        state.value(&self.watermark)?;
+        state.rows(saved::batch([
+            ("flip", saved::numbers(rows().map(|(flip, _, _)| flip))),
+            ("row", saved::bytes(rows().map(|(_, row, _)| &**row))),
+            ("weight", saved::numbers(rows().map(|(_, _, weight)| weight))),
+        ])?);
+        Ok(())
+    }
+
+    fn load(&mut self, state: &mut StateReader) -> Result<()> {
+        self.watermark = state.value()?;
+        let held = state.rows()?;
+        let (flips, rows) = (saved::numbers_of(&held, 0)?, saved::bytes_of(&held, 1)?);
+        for ((flip, row), weight) in flips.into_iter().zip(rows).zip(saved::numbers_of(&held, 2)?) {
+            self.waiting.entry(flip).or_default().insert(row, weight);
+        }
+        Ok(())
     }
 
     fn keeps(&self) -> Keeps {

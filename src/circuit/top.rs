@@ -13,9 +13,9 @@ use arrow::datatypes::SchemaRef;
 use arrow::row::{RowConverter, SortField};
 use datafusion::error::{DataFusionError, Result};
 
-use crate::state::{Delta, with_rows};
+use crate::state::{Delta, StateReader, StateWriter, with_rows};
 
-use super::{Held, Keeps, Operator, StepContext};
+use super::{Held, Keeps, Operator, StepContext, saved};
 
 /// See the module.
 pub(super) struct Top {
@@ -155,6 +155,22 @@ impl Operator for Top {
             }
         }
         Delta::concat(&self.schema, &parts)?.consolidate()
+    }
+
+    fn save(&self, state: &mut StateWriter) -> Result<()> {
+        state.rows(saved::batch([
+            ("row", saved::bytes(self.rows.keys().map(|row| &**row))),
+            ("weight", saved::numbers(self.rows.values().copied())),
+        ])?);
+        Ok(())
+    }
+
+    fn load(&mut self, state: &mut StateReader) -> Result<()> {
+        let held = state.rows()?;
+        let rows = saved::bytes_of(&held, 0)?.into_iter().map(Arc::from);
+        self.rows = rows.zip(saved::numbers_of(&held, 1)?).collect();
+        self.bytes = self.rows.keys().map(|row| row.len()).sum();
+        Ok(())
     }
 
     fn keeps(&self) -> Keeps {

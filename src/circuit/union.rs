@@ -3,7 +3,7 @@
 use arrow::datatypes::SchemaRef;
 use datafusion::error::Result;
 
-use crate::state::Delta;
+use crate::state::{Delta, StateReader, StateWriter};
 
 use super::{Operator, StepContext};
 
@@ -16,6 +16,14 @@ impl Operator for Union {
     fn step(&mut self, inputs: &[&Delta], _: &mut StepContext) -> Result<Delta> {
         let parts: Vec<Delta> = inputs.iter().map(|&input| input.clone()).collect();
         Delta::concat(&self.schema, &parts)?.consolidate()
+    }
+
+    fn save(&self, _: &mut StateWriter) -> Result<()> {
+        Ok(())
+    }
+
+    fn load(&mut self, _: &mut StateReader) -> Result<()> {
+        Ok(())
     }
 
     fn describe(&self) -> String {

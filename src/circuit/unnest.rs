@@ -14,7 +14,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::logical_plan::Unnest as UnnestPlan;
 
 use crate::plan::Refusal;
-use crate::state::{Delta, with_rows};
+use crate::state::{Delta, StateReader, StateWriter, with_rows};
 
 use super::compile::{Compiler, Problem};
 use super::expression::row_schema;
@@ -87,6 +87,14 @@ impl Operator for Unnest {
         }
         let weights: Vec<i64> = rows.values().iter().map(|&row| input.weights()[row as usize]).collect();
         Delta::new(with_rows(&self.schema, columns, weights.len())?, weights).consolidate()
+    }
+
+    fn save(&self, _: &mut StateWriter) -> Result<()> {
+        Ok(())
+    }
+
+    fn load(&mut self, _: &mut StateReader) -> Result<()> {
+        Ok(())
     }
 
     fn describe(&self) -> String {

@@ -18,9 +18,10 @@ use datafusion::error::Result;
 use hashbrown::{HashMap, HashSet};
 
 use crate::definition::pipeline::Snapshot;
-use crate::state::{Arrangement, Delta, NullKeys, RowId, relabel};
+use crate::state::{Arrangement, Delta, NullKeys, RowId, StateReader, StateWriter, relabel};
 
 use super::intake::{key_columns, too_many_rows};
+use super::saved;
 
 /// The latest rows of an upsert source.
 pub(super) struct Upsert {
@@ -65,6 +66,18 @@ impl Upsert {
             versions.keys.apply(&delta.project(&self.key)?.consolidate()?)?;
         }
         self.visible(Delta::concat(&self.schema, &[gone, delta])?)
+    }
+
+    /// Writes the latest rows, and which versions are the newest.
+    pub(super) fn save(&self, state: &mut StateWriter) -> Result<()> {
+        self.latest.save(state)?;
+        self.versions.as_ref().map_or(Ok(()), |versions| versions.save(state))
+    }
+
+    /// Takes them up.
+    pub(super) fn load(&mut self, state: &mut StateReader) -> Result<()> {
+        self.latest.load(state)?;
+        self.versions.as_mut().map_or(Ok(()), |versions| versions.load(state))
     }
 
     /// The rows of the table.
@@ -211,6 +224,22 @@ impl Versions {
             newest: HashMap::new(),
             keys: Arrangement::new(Arc::new(Schema::new(fields)), places, NullKeys::Equal),
         })
+    }
+
+    fn save(&self, state: &mut StateWriter) -> Result<()> {
+        let mut newest: Vec<(&[u8], &[u8])> = self.newest.iter().map(|(by, version)| (&**by, &**version)).collect();
+        newest.sort_unstable();
+        state.rows(saved::batch([
+            ("by", saved::bytes(newest.iter().map(|&(by, _)| by))),
+            ("version", saved::bytes(newest.iter().map(|&(_, version)| version))),
+        ])?);
+        self.keys.save(state)
+    }
+
+    fn load(&mut self, state: &mut StateReader) -> Result<()> {
+        let held = state.rows()?;
+        self.newest = saved::bytes_of(&held, 0)?.into_iter().zip(saved::bytes_of(&held, 1)?).collect();
+        self.keys.load(state)
     }
 
     /// Learns the versions of the next rows. Returns the rows whose version is the newest after all of them, and one row

@@ -15,7 +15,7 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::physical_expr::window::WindowExpr;
 use hashbrown::HashSet;
 
-use crate::state::{Delta, normalise_zero, take_rows, with_rows};
+use crate::state::{Delta, StateReader, StateWriter, normalise_zero, take_rows, with_rows};
 
 use super::arranged::{Arranged, Use};
 use super::expression::row_text;
@@ -173,6 +173,14 @@ impl Operator for Window {
         let parts = [self.computed(&each(&before)?, -1, context)?, self.computed(&each(&after)?, 1, context)?];
         let parts: Vec<Delta> = parts.into_iter().flatten().collect();
         Delta::concat(&self.schema, &parts)?.consolidate()
+    }
+
+    fn save(&self, _: &mut StateWriter) -> Result<()> {
+        Ok(())
+    }
+
+    fn load(&mut self, _: &mut StateReader) -> Result<()> {
+        Ok(())
     }
 
     fn keeps(&self) -> Keeps {

@@ -112,6 +112,7 @@ impl Stage {
             until_caught_up: true,
             publish: self.nats.is_some(),
             watermark: None,
+            snapshot_every: driver::SNAPSHOT_EVERY,
             progress: Box::new(move |report| progress.set_position(events_of(report, &source))),
         };
         let started = now();

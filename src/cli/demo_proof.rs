@@ -175,6 +175,7 @@ pub(crate) async fn keep(
             until_caught_up: false,
             publish: true,
             watermark: None,
+            snapshot_every: driver::SNAPSHOT_EVERY,
             progress: Box::new(move |report| {
                 if !arrived && report.epoch >= epoch {
                     arrived = true;

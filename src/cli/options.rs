@@ -1,12 +1,13 @@
 //! Flags that commands share.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use chrono::DateTime;
 use clap::{Args, ValueEnum};
 
-use crate::definition;
 use crate::definition::pipeline::Pipeline;
+use crate::definition::{self, duration};
 use crate::diagnostic::Diagnostics;
 use crate::types::Micros;
 
@@ -65,6 +66,12 @@ fn parse_source(text: &str) -> Result<(String, PathBuf), String> {
         Some((name, path)) if !name.is_empty() && !path.is_empty() => Ok((name.to_owned(), PathBuf::from(path))),
         _ => Err("write it as NAME=PATH, for example milestones=events.ndjson".to_owned()),
     }
+}
+
+/// A length of time such as `30s`.
+pub(crate) fn parse_duration(text: &str) -> Result<Duration, String> {
+    let micros = duration::parse(text).map_err(|(wrong, right)| format!("{wrong}: write {right}"))?;
+    u64::try_from(micros).map(Duration::from_micros).map_err(|_| "it is negative".to_owned())
 }
 
 /// An instant as RFC 3339.

@@ -15,7 +15,7 @@ use crate::runtime::driver::{self, RunOptions};
 use crate::runtime::report::StatusReport;
 use crate::types::Micros;
 
-use super::options::{Common, parse_instant};
+use super::options::{Common, parse_duration, parse_instant};
 use super::{Outcome, prepared, status};
 
 /// What `run` takes.
@@ -38,6 +38,9 @@ pub(crate) struct Arguments {
     /// A last tick that closes a finished history, such as 2024-06-30T00:00:00Z
     #[arg(long, value_name = "TS", value_parser = parse_instant, requires = "until_caught_up")]
     watermark: Option<Micros>,
+    /// How often the state is stored, so that a restart begins there; a number with `ms`, `s`, `m` or `h`
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = parse_duration)]
+    snapshot_every: Duration,
 }
 
 /// Runs the pipeline until it is stopped or has caught up.
@@ -49,6 +52,7 @@ pub(crate) async fn run(arguments: Arguments) -> Outcome {
         until_caught_up: arguments.until_caught_up,
         publish: !arguments.no_publish,
         watermark: arguments.watermark,
+        snapshot_every: arguments.snapshot_every,
         progress: progress(),
     };
     tracing::info!(pipeline = %pipeline.name, home = %options.home.display(), "runs");

@@ -10,7 +10,7 @@ pub mod pattern;
 pub mod pipeline;
 
 mod compile;
-mod duration;
+pub(crate) mod duration;
 mod environment;
 mod fields;
 mod file;

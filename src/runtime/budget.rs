@@ -5,19 +5,21 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
 use crate::definition::pipeline::DeadLetterBudget;
 
 use super::report::SourceCounts;
 
 /// The newest epochs of a source.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(super) struct BudgetWindow {
     epochs: VecDeque<Share>,
     sum: Share,
 }
 
 /// Bad events among all that were read.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Share {
     pub(super) dead_letters: u64,
     pub(super) read: u64,

@@ -4,6 +4,8 @@
 //! `idle` follows the clock less its lateness. `watermark()` is the least over the sources that declare an event time. It
 //! never falls, and it is none until each of them has spoken or is idle.
 
+use serde::{Deserialize, Serialize};
+
 use crate::definition::pipeline::{Clock, EventTime};
 use crate::types::Micros;
 
@@ -27,6 +29,15 @@ struct SourceClock {
     spoke_at: Option<Micros>,
 }
 
+/// Where a pipeline's clock stands.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClockTimes {
+    clock: Option<Micros>,
+    watermark: Option<Micros>,
+    /// Of each source that declares an event time its newest one, and the clock when it last gave a row.
+    sources: Vec<Option<(Option<Micros>, Option<Micros>)>>,
+}
+
 /// What one epoch's rows say of time, for one source.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Heard {
@@ -48,6 +59,22 @@ impl PipelineClock {
             spoke_at: None,
         };
         Self { kind, clock: None, watermark: None, sources: sources.map(|declared| declared.map(source)).collect() }
+    }
+
+    /// The times of the pipeline and of its sources, to be [taken up](Self::take_up) by another clock of the same pipeline.
+    pub(crate) fn times(&self) -> ClockTimes {
+        let times = |source: &Option<SourceClock>| source.as_ref().map(|source| (source.newest, source.spoke_at));
+        ClockTimes { clock: self.clock, watermark: self.watermark, sources: self.sources.iter().map(times).collect() }
+    }
+
+    /// Goes on from these times.
+    pub(crate) fn take_up(&mut self, times: ClockTimes) {
+        (self.clock, self.watermark) = (times.clock, times.watermark);
+        for (source, times) in self.sources.iter_mut().zip(times.sources) {
+            if let (Some(source), Some((newest, spoke_at))) = (source, times) {
+                (source.newest, source.spoke_at) = (newest, spoke_at);
+            }
+        }
     }
 
     /// The clock of the last epoch.
@@ -120,7 +147,7 @@ impl SourceClock {
 }
 
 /// Which rows are behind their own source's running watermark: a pure function of the rows in stream order.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct LateJudge {
     newest: Option<Micros>,
     received: Option<Micros>,

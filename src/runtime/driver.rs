@@ -9,6 +9,7 @@
 //! place of the old one when all has been read: until then readers keep the tables that they have, and a crash changes nothing.
 
 mod commit;
+mod snapshot;
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +20,9 @@ use futures::FutureExt;
 use futures::future::{BoxFuture, join_all, select_all};
 
 use crate::batch::{OpenBatch, Supply};
-use crate::checkpoint::{Entry, EpochRecord, History, HomeLock, InputRange, Log, Logged, Writer, elapsed};
+use crate::checkpoint::{
+    Entry, EpochRecord, FoundSnapshot, History, HomeLock, InputRange, Log, Logged, Snapshots, Writer, elapsed,
+};
 use crate::definition::pipeline::{Clock, Input, NatsSettings, Pipeline, SinkTarget};
 use crate::diagnostic::Diagnostics;
 use crate::error::{Error, ErrorKind, Result};
@@ -40,6 +43,9 @@ use super::report::{SourceReport, StatusReport};
 use super::shared::{Shared, blocking, blocking_on, write_status};
 use super::socket::{Responder, listen};
 use commit::same_messages;
+use snapshot::Snapshotting;
+
+pub use snapshot::SNAPSHOT_EVERY;
 
 /// How a pipeline is run.
 pub struct RunOptions {
@@ -53,6 +59,8 @@ pub struct RunOptions {
     pub publish: bool,
     /// A last tick that closes a finished history.
     pub watermark: Option<Micros>,
+    /// How often a snapshot of the state is taken, if anything was read meanwhile; one more is taken at the end.
+    pub snapshot_every: Duration,
     /// Called after every epoch.
     pub progress: Box<dyn FnMut(&StatusReport) + Send>,
 }
@@ -134,7 +142,14 @@ async fn run_once(
         Some(broker) if options.publish => Publishing::open(&pipeline, &jobs, Some(broker)).await.map_err(told)?,
         _ => Publishing::open(&pipeline, &jobs, None).await?,
     };
-    let taken = take_over(&pipeline, &directory, publishing, anew).await.map_err(told)?;
+    let mut taken = take_over(&pipeline, &directory, publishing, anew).await.map_err(told)?;
+    let (engine, covered) = match taken.found.take() {
+        Some((found, covered)) => {
+            let (engine, begun) = snapshot::begin_from(&pipeline, engine, &mut taken.publishing, &found).await?;
+            (engine, if begun { covered } else { 0 })
+        }
+        None => (engine, 0),
+    };
     for input in &mut inputs {
         input.identity = input.source.identity().await?;
     }
@@ -158,13 +173,14 @@ async fn run_once(
         log: taken.log,
         aside: taken.aside,
         begun: Vec::new(),
+        snapshotting: Snapshotting::new(taken.snapshots),
         options,
         stop,
         behind: false,
         warned: Repeats::default(),
         pauses: None,
     };
-    let finished = driver.drive(taken.course).await;
+    let finished = driver.drive(taken.course, covered).await;
     join_all(driver.inputs.iter_mut().map(|input| input.source.close())).await;
     drop(listening);
     drop(lock);
@@ -183,6 +199,9 @@ struct Taken {
     publishing: Publishing,
     unadopted: Option<ReadBack>,
     aside: Option<Vec<EpochRecord>>,
+    snapshots: Snapshots,
+    /// A snapshot, and how many entries of the course it covers.
+    found: Option<(FoundSnapshot, usize)>,
 }
 
 /// Makes this process the only writer of the pipeline's log, and brings out what the last one left.
@@ -193,6 +212,7 @@ async fn take_over(
     anew: Option<Vec<InputRange>>,
 ) -> Result<Taken> {
     let writer = Writer::this_process();
+    let nonce = writer.nonce.clone();
     let store = outlets::open_state(pipeline, directory, &writer.nonce).await?;
     let (prints, place) = (pipeline.fingerprints(), outlets::state_place(pipeline, directory));
     let fit = |history: &History| fits(history, &prints, &place);
@@ -208,7 +228,13 @@ async fn take_over(
         // A generation has no sinks before it is established.
         unadopted = Some(publishing.read_back().await?);
     }
-    Ok(Taken { log, course, publishing, unadopted, aside })
+    let snapshots = Snapshots::of(&log, &history, &nonce).await;
+    let found = if aside.is_some() { None } else { snapshots.newest(&history).await? };
+    let found = found.map(|found| {
+        let behind = history.behind(found.covers);
+        (found, course.len().saturating_sub(behind))
+    });
+    Ok(Taken { log, course, publishing, unadopted, aside, snapshots, found })
 }
 
 /// The first record of a generation: it says where each stream was begun, and takes nothing.
@@ -269,6 +295,7 @@ struct Driver {
     aside: Option<Vec<EpochRecord>>,
     /// What was taken first of each source, by the log.
     begun: Vec<InputRange>,
+    snapshotting: Snapshotting,
     options: RunOptions,
     /// Resolves when the process is asked to end.
     stop: Stop,
@@ -290,12 +317,15 @@ enum Course {
 }
 
 impl Driver {
-    async fn drive(&mut self, course: Vec<Logged>) -> Result<Course> {
+    /// `covered` says how many entries of the course are in the state already.
+    async fn drive(&mut self, mut course: Vec<Logged>, covered: usize) -> Result<Course> {
         let changes = self.take_up(&course).await?;
         if !changes.is_empty() {
             return self.settle_changes(&changes).await;
         }
-        let driven = self.drive_on(course).await;
+        let rest = course.split_off(covered);
+        self.pass_over(&course).await?;
+        let driven = self.drive_on(rest).await;
         let changed = self.inputs.iter_mut().enumerate().find_map(|(at, input)| Some((at, input.changed.take()?)));
         match changed {
             Some(changed) => self.settle_changes(&[changed]).await,
@@ -362,6 +392,7 @@ impl Driver {
                 self.tick(quiet_since).await?;
             }
             self.write_due_tables().await?;
+            self.tend_snapshots().await?;
         }
     }
 
@@ -387,6 +418,21 @@ impl Driver {
             changes.extend(resumed.map(|changed| (position, changed)));
         }
         Ok(changes)
+    }
+
+    /// Brings the sources behind what the state knows already.
+    async fn pass_over(&mut self, covered: &[Logged]) -> Result<()> {
+        for input in &mut self.inputs {
+            let ranges = covered.iter().filter_map(|logged| match logged {
+                Logged::Epoch { record, .. } => Some(&record.inputs),
+                Logged::Adopt { .. } => None,
+            });
+            let last = ranges.flatten().rfind(|range| *range.source == *input.name);
+            if let Some(last) = last {
+                input.go_on_from(last.range.end).await.map_err(|error| lost(&input.name, &self.place, error))?;
+            }
+        }
+        Ok(())
     }
 
     /// What was read is not as it was. Of upsert files that is how master data change, and everything is read again; what was
@@ -545,6 +591,7 @@ impl Driver {
         } else {
             let draft = self.publishing.changes(&output)?;
             self.carry_out(Entry::Epoch(record), draft, &output.changed).await?;
+            self.snapshotting.note_epoch();
         }
         self.note_progress();
         Ok(())
@@ -578,6 +625,7 @@ impl Driver {
             );
             return Err(Error::new(ErrorKind::Definition, doing));
         }
+        self.snapshotting.note_epoch();
         let draft = self.publishing.changes(&output)?;
         same_messages(&draft, sha256, &format!("epoch {}", again.epoch))?;
         self.show(&output.changed);
@@ -713,7 +761,7 @@ impl Driver {
         self.note_progress();
         self.warn_of_withheld_rows();
         write_status(&self.directory, &self.shared.status(false))?;
-        written
+        written.and(self.last_snapshot().await)
     }
 
     /// Rows that were withheld are no failure, but somebody should know of them.

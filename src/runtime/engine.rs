@@ -30,26 +30,26 @@ use super::system_tables::{FailedRow, Journal, LateRow, Mark};
 /// A pipeline in memory: the circuit, what the sources' rows decided so far, and every table.
 pub struct Engine {
     pipeline: Arc<Pipeline>,
-    circuit: Circuit,
-    sources: Vec<SourceState>,
-    tables: Vec<Table>,
+    pub(super) circuit: Circuit,
+    pub(super) sources: Vec<SourceState>,
+    pub(super) tables: Vec<Table>,
     partitionings: Partitionings,
-    ambiguous: Vec<BTreeSet<String>>,
-    clock: PipelineClock,
-    journal: Journal,
+    pub(super) ambiguous: Vec<BTreeSet<String>>,
+    pub(super) clock: PipelineClock,
+    pub(super) journal: Journal,
     /// Those of Milepost's own tables that jobs read: the circuit's inputs behind the sources.
     own_inputs: Vec<SystemTable>,
-    errors: BTreeMap<(usize, String, String, String), i64>,
+    pub(super) errors: BTreeMap<(usize, String, String, String), i64>,
 }
 
-struct SourceState {
+pub(super) struct SourceState {
     decoder: Decoder,
-    intake: Intake,
-    counts: SourceCounts,
+    pub(super) intake: Intake,
+    pub(super) counts: SourceCounts,
     when: Option<Arc<dyn PhysicalExpr>>,
-    judge: LateJudge,
+    pub(super) judge: LateJudge,
     /// How many of the last events were bad.
-    window: BudgetWindow,
+    pub(super) window: BudgetWindow,
 }
 
 /// One micro-batch on its way in.

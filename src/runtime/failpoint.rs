@@ -23,11 +23,13 @@ pub enum Failpoint {
     GenerationStaged,
     /// What was published before is stored, and the sinks are not adopted.
     LedgersStaged,
+    /// A snapshot is stored, and the log doesn't say so.
+    SnapshotStaged,
 }
 
 impl Failpoint {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Claimed,
         Self::Staged,
         Self::Committed,
@@ -37,6 +39,7 @@ impl Failpoint {
         Self::Acknowledged,
         Self::GenerationStaged,
         Self::LedgersStaged,
+        Self::SnapshotStaged,
     ];
 
     /// The name by which `MILEPOST_FAILPOINT` means it.
@@ -51,6 +54,7 @@ impl Failpoint {
             Self::Acknowledged => "acknowledged",
             Self::GenerationStaged => "generation_staged",
             Self::LedgersStaged => "ledgers_staged",
+            Self::SnapshotStaged => "snapshot_staged",
         }
     }
 

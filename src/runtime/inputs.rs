@@ -160,6 +160,13 @@ impl InputState {
         self.upsert && !self.caught_up()
     }
 
+    /// Goes on from here: what came before is known.
+    pub(super) async fn go_on_from(&mut self, next: Sequence) -> Result<()> {
+        self.source.seek(next).await?;
+        self.next = next;
+        Ok(())
+    }
+
     /// Reads exactly a logged range, whose last message was that of the anchor.
     pub(super) async fn read_range(
         &mut self,

@@ -132,6 +132,11 @@ impl Publishing {
         Ok(())
     }
 
+    /// The sinks that are published to, each with what was published.
+    pub(super) fn ledgers(&self) -> Vec<(&AdoptedSink, &Ledger)> {
+        self.desks.iter().map(|(sink, _, desk)| (sink, desk.ledger())).collect()
+    }
+
     /// What this run publishes to.
     pub(super) fn wanted(&self) -> &[AdoptedSink] {
         &self.wanted

@@ -10,6 +10,8 @@ use arrow::array::{
 };
 use bytes::Bytes;
 
+use serde::{Deserialize, Serialize};
+
 use crate::checkpoint::EpochRecord;
 use crate::circuit::{Circuit, NodeDescription};
 use crate::decode::{readable, redacted};
@@ -24,14 +26,14 @@ use super::report::SourceCounts;
 /// What the epochs so far left to be asked about; it grows with every one of them.
 pub(super) struct Journal {
     pipeline: Arc<str>,
-    dead_letters: Vec<DeadLetter>,
-    late: Vec<LateRow>,
-    intake: Vec<IntakeRow>,
-    epochs: Vec<EpochRecord>,
+    pub(super) dead_letters: Vec<DeadLetter>,
+    pub(super) late: Vec<LateRow>,
+    pub(super) intake: Vec<IntakeRow>,
+    pub(super) epochs: Vec<EpochRecord>,
 }
 
 /// A row that came behind its source's watermark and was not applied.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct LateRow {
     pub(super) source: Arc<str>,
     pub(super) sequence: i64,
@@ -40,8 +42,8 @@ pub(super) struct LateRow {
 }
 
 /// What became of the events that a source gave in an epoch.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct IntakeRow {
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct IntakeRow {
     epoch: Epoch,
     source: Arc<str>,
     counts: SourceCounts,

@@ -17,6 +17,7 @@ use super::delta::{Delta, relabel, take_rows, with_rows};
 use super::grouping::{GroupKey, Grouping};
 use super::hash::{NullKeys, Zeros, hash_rows, null_rows, unequal_rows};
 use super::index::{KeyIndex, PROBES_AT_ONCE};
+use super::snapshot::{StateReader, StateWriter};
 
 /// Identifies a row of an arrangement for as long as it is there; never used again.
 pub type RowId = u64;
@@ -191,6 +192,31 @@ impl Arrangement {
     /// The rows that went with the last [`Arrangement::apply`], and those forgotten since.
     pub fn gone(&self) -> &[RowId] {
         &self.gone
+    }
+
+    /// Writes all rows, with their identifiers.
+    pub fn save(&self, state: &mut StateWriter) -> Result<()> {
+        state.value(&self.gone)?;
+        self.chunks.save(state)
+    }
+
+    /// Takes up what an arrangement of the same schema, key and groupings wrote; for one that holds nothing yet.
+    pub fn load(&mut self, state: &mut StateReader) -> Result<()> {
+        self.gone = state.value()?;
+        self.chunks.load(state)?;
+        let Self { chunks, index, groupings, key, .. } = self;
+        chunks.each(&mut |rows, there| {
+            let columns: Vec<ArrayRef> = key.iter().map(|&column| Arc::clone(rows.column(column))).collect();
+            let hashes = hash_rows(&columns, rows.num_rows())?;
+            let groups = groupings.iter().map(|grouping| grouping.keys(rows)).collect::<Result<Vec<_>>>()?;
+            let there: Vec<(usize, RowId)> = there.collect();
+            let entries: Vec<(u64, RowId)> = there.iter().map(|&(row, id)| (hashes[row], id)).collect();
+            index.extend(&entries, &|id| chunks.hash(chunks.place(id)));
+            for (grouping, groups) in groupings.iter_mut().zip(&groups) {
+                there.iter().for_each(|&(row, id)| grouping.insert(groups.row(row).data(), id));
+            }
+            Ok(())
+        })
     }
 
     /// Adds the delta to the multiset.

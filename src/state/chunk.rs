@@ -7,8 +7,10 @@
 //! identifiers, so that nothing that refers to them has to follow. A row is copied a bounded number of times for each row that
 //! comes or goes, whatever is held.
 
+mod saved;
+
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use arrow::array::{
     Array, ArrayRef, AsArray, BinaryViewArray, BooleanArray, GenericByteViewArray, GenericByteViewBuilder,
@@ -21,6 +23,7 @@ use datafusion::error::Result;
 
 use super::arrangement::RowId;
 use super::delta::{take_rows, with_rows};
+use super::snapshot::KeptPiece;
 
 /// Rows in the order of their identifiers.
 #[derive(Debug)]
@@ -52,11 +55,15 @@ struct ChunkRows {
     batch: RecordBatch,
     /// The hash of each row over all columns.
     hashes: Vec<u64>,
+    /// The rows as a part of snapshots, once one was taken.
+    piece: OnceLock<Arc<KeptPiece>>,
 }
 
 /// Which rows of a chunk are there, and how often.
 #[derive(Debug)]
 struct Marks {
+    /// Also those that are gone.
+    rows: usize,
     alive: Vec<u64>,
     /// None while every row counts once.
     weights: Option<Vec<i64>>,
@@ -221,6 +228,7 @@ impl Chunks {
                 places: Places::All,
                 batch: if taken == total { rows.batch.clone() } else { rows.batch.slice(from, taken) },
                 hashes: rows.hashes[part.clone()].to_vec(),
+                piece: OnceLock::new(),
             };
             let known =
                 self.chunks.last().is_some_and(|last| (last.rows.ids.end - 1) >> BLOCK_BITS == self.next >> BLOCK_BITS);
@@ -361,7 +369,7 @@ fn merged(schema: &SchemaRef, number: u64, ids: Range<RowId>, parts: &[&Chunk]) 
         left.map(move |(_, distance)| distance + (rows.ids.start - start))
     });
     let places = Places::of(ids.end - ids.start, rows, distances);
-    let rows = Arc::new(ChunkRows { number, ids, places, batch, hashes });
+    let rows = Arc::new(ChunkRows { number, ids, places, batch, hashes, piece: OnceLock::new() });
     Ok(Chunk { rows, marks: Marks::new(&weights) })
 }
 
@@ -403,8 +411,9 @@ impl Marks {
             alive[row / 64] |= 1 << (row % 64);
         }
         let live = alive.iter().map(|bits| bits.count_ones() as usize).sum();
+        let rows = weights.len();
         let weights = weights.iter().any(|&weight| weight > 1).then(|| weights.to_vec());
-        Self { alive, weights, live }
+        Self { rows, alive, weights, live }
     }
 
     fn weight(&self, row: usize) -> i64 {

@@ -9,6 +9,7 @@ mod delta;
 mod grouping;
 mod hash;
 mod index;
+mod snapshot;
 mod table;
 
 pub use arrangement::{Arrangement, Match, RowId};
@@ -19,4 +20,6 @@ pub use grouping::GroupKey;
 pub use hash::{NullKeys, hash_rows};
 pub(crate) use hash::{equal_pairs, normalise_zero};
 pub(crate) use index::KeyIndex;
+pub(crate) use snapshot::damaged;
+pub use snapshot::{EncodedState, KeptPiece, PieceName, STATE_FORMAT, StateReader, StateWriter};
 pub use table::{Partition, Table, TouchedKeys};

@@ -13,6 +13,7 @@ use super::arrangement::{Arrangement, RowId};
 use super::delta::{Delta, with_rows};
 use super::grouping::GroupKey;
 use super::hash::NullKeys;
+use super::snapshot::{StateReader, StateWriter};
 
 /// The rows of a job or an upsert source, indexed by its declared key (by all columns where none is declared).
 #[derive(Debug)]
@@ -96,6 +97,16 @@ impl Table {
     /// Adds a delta of the job.
     pub fn apply(&mut self, delta: &Delta) -> Result<()> {
         self.rows.apply(delta)
+    }
+
+    /// Writes its rows.
+    pub fn save(&self, state: &mut StateWriter) -> Result<()> {
+        self.rows.save(state)
+    }
+
+    /// Takes up the rows that a table of the same schema and key wrote.
+    pub fn load(&mut self, state: &mut StateReader) -> Result<()> {
+        self.rows.load(state)
     }
 
     /// All rows, each as often as it stands in the table.

@@ -2,6 +2,7 @@
 //!
 //! Each file of `tests/oracle` is one SELECT over the tables `a`, `b` and `c`. Adding a test is adding a file.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,12 +12,13 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use bytes::Bytes;
 use milepost::circuit::{Circuit, compile};
 use milepost::definition::contract::utc_timestamp;
 use milepost::definition::pipeline::{BatchLimits, Clock, Job, NatsSettings, Pipeline};
 use milepost::diagnostic::SourceText;
 use milepost::plan::{BatchTable, TableSchemas, compile_jobs, run_batch};
-use milepost::state::{Delta, Table};
+use milepost::state::{Delta, StateReader, StateWriter, Table};
 
 /// A generator of numbers that is the same everywhere (splitmix64).
 pub(crate) struct Random(pub(crate) u64);
@@ -169,6 +171,10 @@ async fn check(name: &str, sql: &str, seed: u64, steps: usize, rows_max: u64) ->
     let mut held: Vec<Vec<Row>> = vec![Vec::new(); TABLES.len()];
     let mut watermark: Option<i64> = None;
     for step in 0..steps {
+        // Every other history goes on in a circuit that takes up the state of the one before.
+        if seed % 2 == 0 && random.chance(30) {
+            circuit = taken_up(&circuit, &jobs).await;
+        }
         let deltas: Vec<Delta> = held.iter_mut().map(|rows| random_delta(&mut random, rows, rows_max)).collect();
         if random.chance(40) {
             watermark = Some(watermark.unwrap_or(0) + i64::try_from(random.below(300)).expect("small") * 60_000_000);
@@ -185,6 +191,24 @@ async fn check(name: &str, sql: &str, seed: u64, steps: usize, rows_max: u64) ->
         }
     }
     Ok(())
+}
+
+/// A circuit of the same jobs that takes up the state of this one, by way of the bytes of a snapshot.
+async fn taken_up(circuit: &Circuit, jobs: &[(String, String)]) -> Circuit {
+    let mut next = compiled(jobs, &tables()).await.expect("it was compiled before");
+    let mut state = reread(|state| circuit.save(state).expect("every operator can be written"));
+    next.load(&mut state).expect("what was written can be taken up");
+    state.finish().expect("all of it");
+    next
+}
+
+/// What is written, read back from its bytes.
+pub(crate) fn reread(write: impl FnOnce(&mut StateWriter)) -> StateReader {
+    let mut writer = StateWriter::default();
+    write(&mut writer);
+    let encoded = writer.encode(&|_| false).expect("every piece can be encoded");
+    let kept: BTreeMap<String, Bytes> = encoded.new.into_iter().collect();
+    StateReader::new(&encoded.root, &mut |name| Ok(kept[name].clone())).expect("the bytes that were written")
 }
 
 /// What DataFusion returns for the SQL over the rows of all tables, as sorted lines.

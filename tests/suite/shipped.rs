@@ -20,7 +20,7 @@ use milepost::source::file::FileSource;
 use milepost::source::{ReadLimit, Source};
 use milepost::types::{Epoch, RawMessage};
 
-use crate::oracle::{Random, lines};
+use crate::oracle::{Random, lines, reread};
 use crate::shipped_data::{ORDERS, STOCK, Shipped, property};
 
 const MILESTONES: &str = "milestones";
@@ -65,6 +65,15 @@ impl Trial {
         let record = EpochRecord { epoch, clock_us: None, watermark_us: None, ended: false, inputs: Vec::new() };
         let input = EpochInput { messages, ..EpochInput::default() };
         self.engine.run_epoch(record, input, &[]).unwrap_or_else(|error| panic!("epoch {epoch}: {}", error.chain()));
+    }
+
+    /// Goes on in an engine that takes up the state of this one, by way of the bytes of a snapshot.
+    async fn take_up(&mut self) {
+        let engine = Engine::new(Arc::clone(&self.pipeline), &self.formats).await;
+        let mut engine = engine.map_err(|problems| problems.render(false)).expect("it was compiled before");
+        let state = reread(|state| self.engine.save(state).expect("everything can be written"));
+        engine.load(state).unwrap_or_else(|error| panic!("{}", error.chain()));
+        self.engine = engine;
     }
 
     /// Whether each job equals its SQL, run once over the accepted rows and over the jobs before it, run likewise.
@@ -456,6 +465,7 @@ async fn run_in_pieces(trial: &mut Trial, mut queues: Vec<(usize, Vec<String>)>,
         epoch += 1;
         if epoch % 8 == 0 {
             trial.check(&format!("{place}, epoch {epoch}")).await;
+            trial.take_up().await;
         }
     }
     trial.check(&format!("{place}, at the end")).await;

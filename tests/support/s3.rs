@@ -101,6 +101,7 @@ impl S3Server {
     pub(crate) fn store(&self, bucket: &str) -> Arc<dyn ObjectStore> {
         let retry =
             RetryConfig { backoff: BackoffConfig::default(), max_retries: 0, retry_timeout: Duration::from_secs(30) };
+        drop(rustls::crypto::ring::default_provider().install_default());
         let builder = AmazonS3Builder::new()
             .with_endpoint(self.url())
             .with_allow_http(true)
