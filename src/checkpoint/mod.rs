@@ -1,7 +1,7 @@
 //! The commit protocol: what makes an epoch real, who may do that, and what follows from it.
 //!
-//! State lives in memory and is rebuilt from the sources: a restart runs the logged epochs again from exactly their ranges with
-//! exactly their clocks, and goes on behind the last one. What makes an epoch real is one object, its [`Manifest`], stored under the
+//! State lives in memory and follows from the sources: a restart runs the logged epochs again from exactly their ranges with
+//! exactly their clocks, and goes on behind the last one. [`Snapshots`] let it begin later. What makes an epoch real is one object, its [`Manifest`], stored under the
 //! next number on the condition that nothing has that number yet. Of two writers one gets it; the other is fenced. So
 //! nothing that follows from an epoch leaves the process before its manifest is stored: a [`Committed`] is the key to that, and
 //! only [`Log`] makes one.

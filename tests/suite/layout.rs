@@ -37,10 +37,11 @@ const ALL_BEFORE_CLI: &[&str] =
     &["definition", "plan", "state", "circuit", "store", "source", "decode", "batch", "sink", "checkpoint", "runtime"];
 
 /// The files that talk to NATS, files, processes and terminals; a folder stands for all files below it.
-const EDGES: [&str; 25] = [
+const EDGES: [&str; 26] = [
     "main.rs",
     "cli/",
     "runtime/driver.rs",
+    "runtime/driver/snapshot.rs",
     "runtime/failpoint.rs",
     "runtime/shared.rs",
     "runtime/socket.rs",
