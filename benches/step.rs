@@ -67,7 +67,7 @@ const EDGES: &str = "SELECT key, min(at) AS first, max(at) AS last FROM a GROUP 
 const LOOK_UPS: &[Case] = &[
     case("inner join", &[INNER]),
     case("left join", &[LEFT]),
-    case("full join", &["SELECT a.line, b.note FROM a FULL JOIN b ON a.key = b.key AND a.line = b.line"]),
+    case("full join", &["SELECT a.quantity, b.note FROM a FULL JOIN b ON a.key = b.key AND a.line = b.line"]),
     case("semi join", &[SEMI]),
     case(
         "anti join",
@@ -97,8 +97,8 @@ const RECOMPUTED: &[Case] = &[
 /// What looks at the change alone.
 const STATELESS: &[Case] = &[
     case("filter, projection", &["SELECT key, line + 1 AS next FROM a WHERE quantity > 50"]),
-    case("union all", &["SELECT key, line FROM a UNION ALL SELECT key, line FROM b"]),
-    case("unnest", &["SELECT key, unnest(make_array(line, line + 1)) AS line FROM a"]),
+    case("union all", &["SELECT key, quantity FROM a UNION ALL SELECT key, quantity FROM b"]),
+    case("unnest", &["SELECT quantity, unnest(make_array(line, line + 1)) AS line FROM a"]),
 ];
 
 fn schema() -> SchemaRef {
