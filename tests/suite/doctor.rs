@@ -84,7 +84,7 @@ async fn each_setting_that_breaks_a_promise_is_refused_with_the_command_that_men
     let found = lines(&doctor(&setting, &["--format", "json"]), 1);
     expect(&found, "stream EVENTS", "refused", "create it anew with `--retention limits`");
     expect(&found, "stream EVENTS", "warning", "`nats stream edit EVENTS --max-age=0` keeps them");
-    expect(&found, "stream SEEN", "refused", "`nats stream edit SEEN --subjects \"seen.a,seen.*\"`");
+    expect(&found, "stream SEEN", "refused", "`nats stream edit SEEN --subjects \"seen.a,seen.*,_milepost.SEEN.*\"`");
     expect(&found, "stream SEEN", "refused", "`nats stream edit SEEN --max-bytes=-1`");
     let text = doctor(&setting, &[]);
     assert_eq!(text.status, Some(1));
@@ -154,6 +154,7 @@ async fn the_permissions_of_the_readme_are_all_that_is_needed() {
     let permissions = readme_block("JS.API.STREAM.INFO.MILESTONES")
         .replace("INVOICE_TRIGGERS", "SEEN")
         .replace("invoice.triggers", "seen")
+        .replace(".order_to_invoice", ".p")
         .replace("MILESTONES", "EVENTS");
     let users = format!(
         "authorization {{ users: [ {{ user: all, password: all }}, \
