@@ -53,7 +53,7 @@ impl Field {
     /// A worker on one of the homes, which ends where it is told.
     fn start(&self, home: usize, failpoint: Option<(Failpoint, u64)>) -> Running {
         let mut arguments = self.arguments("run", home);
-        arguments.extend(["--nats".to_owned(), self.url.clone()]);
+        arguments.extend(["--nats", &self.url, "--snapshot-every", "20ms"].map(str::to_owned));
         let wanted = failpoint.map(|(point, count)| ("MILEPOST_FAILPOINT", format!("{}:{count}", point.name())));
         let environment: Vec<(&str, String)> = wanted.into_iter().collect();
         start_in(&environment, &arguments.iter().map(String::as_str).collect::<Vec<_>>())
