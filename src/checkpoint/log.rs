@@ -271,8 +271,8 @@ impl Log {
     async fn fold(&mut self) -> Result<()> {
         loop {
             let (first, last) = (self.folded + 1, self.folded + self.fold_every);
-            // The newest one that is no claim keeps its messages: they may not be out.
-            let newest = self.unfolded.iter().rfind(|manifest| !matches!(manifest.entry, Entry::Claim { .. }));
+            // The newest one that may have messages keeps them: they may not be out.
+            let newest = self.unfolded.iter().rfind(|manifest| manifest.entry.happened());
             if newest.is_none_or(|newest| newest.number <= last) {
                 return Ok(());
             }

@@ -101,6 +101,13 @@ pub struct StoredFile {
     pub sha256: String,
 }
 
+impl Entry {
+    /// Whether it changes what the log says happened: a claim and a snapshot don't, and publish nothing.
+    pub(super) fn happened(&self) -> bool {
+        !matches!(self, Self::Claim { .. } | Self::Snapshot { .. })
+    }
+}
+
 impl Manifest {
     /// The same without the messages that it published.
     pub(super) fn published(&self) -> Self {

@@ -58,9 +58,9 @@ impl History {
         self.since_generation().iter().rfind(|manifest| matches!(manifest.entry, Entry::Adopt { .. }))
     }
 
-    /// The newest manifest that is no claim.
+    /// The newest manifest that may have messages.
     pub(super) fn newest(&self) -> Option<&Manifest> {
-        self.manifests().iter().rfind(|manifest| !matches!(manifest.entry, Entry::Claim { .. }))
+        self.manifests().iter().rfind(|manifest| manifest.entry.happened())
     }
 
     /// What is owed to each stream that is published to. `commit` makes the permit of a manifest that is in the log.
