@@ -54,12 +54,19 @@ impl History {
         let folded = store.list(names::FOLDED, "").await?;
         self.single = listed.iter().filter_map(|name| names::manifest_number(name)).filter(|at| *at < end).collect();
         for (first, last) in folded.iter().filter_map(|name| names::folded_range(name)) {
-            if last > self.head() && last < end {
+            // Also where only its beginning is asked for: a number that was pruned may bear what a fenced writer put there since.
+            if last > self.head() && first < end {
                 let known = self.single.iter().filter(|at| (first..=last).contains(*at)).count() as u64;
                 match read_folded(store, first..=last).await {
-                    Ok(manifests) => self.take(manifests)?,
+                    Ok(mut manifests) => {
+                        manifests.retain(|manifest| manifest.number < end);
+                        self.take(manifests)?;
+                    }
                     // A damaged copy does no harm as long as what it is a copy of is there.
-                    Err(error) if error.kind() == ErrorKind::Corrupt && known == last - first + 1 => {
+                    Err(error)
+                        if error.kind() == ErrorKind::Corrupt
+                            && known == last.min(end.saturating_sub(1)) - first + 1 =>
+                    {
                         tracing::warn!(
                             cause = error.chain(),
                             "a folded part of the log is damaged: its manifests are read one by one"
