@@ -85,7 +85,13 @@ impl History {
             Ok::<_, Error>(store.read(&name).await?.map(|bytes| (name, bytes)))
         };
         let found: Vec<Option<(String, Bytes)>> =
-            stream::iter(rest.into_iter().map(read)).buffered(READS_AT_ONCE).try_collect().await?;
+            stream::iter(rest.iter().copied().map(read)).buffered(READS_AT_ONCE).try_collect().await?;
+        // What was pruned since it was listed may bear what a fenced writer put there: whatever is pruned was folded before.
+        let since = store.list(names::FOLDED, "").await?;
+        let new = since.iter().filter(|name| !folded.contains(name)).filter_map(|name| names::folded_range(name));
+        if new.into_iter().any(|(first, last)| rest.iter().any(|number| (first..=last).contains(number))) {
+            return Ok(false);
+        }
         for found in found {
             let Some((name, bytes)) = found else { return Ok(false) };
             self.take(vec![unseal(&name, &bytes)?])?;
